@@ -1,0 +1,3 @@
+"""ftc: a compiler for LLM fine-tuning."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,198 @@
+"""The pipeline: read -> Source -> Recipe -> Facts -> checks -> Plan -> Bundle. `write` stands in `ftc.disk`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ftc.diagnostic import Diagnostic, Report, make_report
+from ftc.emit import Bundle, Job, emit_bundle
+from ftc.facts import Facts
+from ftc.plan import Plan, choose_plan
+from ftc.plan.choose import gib
+from ftc.plan.remedies import find_remedies
+from ftc.recipe import Recipe, apply_overrides, load_recipe
+from ftc.resolve import resolve
+from ftc.rules import Context, check_recipe, check_text
+from ftc.settings import Settings, settle
+from ftc.site import Site, load_site
+from ftc.source import Source, parse_source
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """What the command line asks for."""
+
+    recipe: Path
+    gpus: str | None = None
+    site: Path | None = None
+    overrides: tuple[str, ...] = ()
+    locked: bool = False
+    with_data: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """How far the pipeline came. `name` is the recipe's, where it was read; `work` is there once a plan is."""
+
+    report: Report
+    name: str | None = None
+    work: Job | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Checked:
+    recipe: Recipe
+    source: Source
+    facts: Facts
+    settings: Settings
+    diagnostics: tuple[Diagnostic, ...]
+
+
+def run_pipeline(request: Request) -> Outcome:
+    """Returns every diagnostic of the stage that fails first, or the plan where none does."""
+    source, faults = _read(request)
+    if source is None or faults:
+        return Outcome(report=make_report(faults))
+    recipe, faults = load_recipe(source)
+    if recipe is None:
+        return Outcome(report=make_report(faults))
+    site, faults = _read_site(request.site)
+    if site is None:
+        return Outcome(report=make_report(faults), name=recipe.name)
+    checked = _check(request, recipe, source)
+    if isinstance(checked, Report):
+        return Outcome(report=checked, name=recipe.name)
+    report = make_report(checked.diagnostics)
+    if report.failed or checked.facts.target is None:
+        return Outcome(report=report, name=recipe.name)
+    return _plan(request, checked, site)
+
+
+def build_bundle(work: Job) -> Bundle:
+    """Returns the bundle of a plan that fits."""
+    return emit_bundle(work)
+
+
+def _read(request: Request) -> tuple[Source | None, tuple[Diagnostic, ...]]:
+    read = read_source(request.recipe)
+    if isinstance(read, Diagnostic):
+        return None, (read,)
+    source, faults = apply_overrides(read, request.overrides)
+    return source, (*faults, *check_text(source))
+
+
+def read_source(path: Path) -> Source | Diagnostic:
+    """Returns the file as a Source; the name in diagnostics is the path as it was typed."""
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        hint = "check the path"
+        return Diagnostic(code="FTC004", severity="error", message=f"cannot read `{path}`: {reason}", hints=(hint,))
+    return parse_source(raw, str(path))
+
+
+def _read_site(path: Path | None) -> tuple[Site | None, tuple[Diagnostic, ...]]:
+    if path is None:
+        return Site(), ()
+    source = read_source(path)
+    if isinstance(source, Diagnostic):
+        return None, (source,)
+    faults = tuple(check_text(source))
+    return load_site(source) if not faults else (None, faults)
+
+
+def _check(request: Request, recipe: Recipe, source: Source) -> _Checked | Report:
+    facts, faults = resolve(recipe, source, request.recipe.parent, request.gpus)
+    if facts is None:
+        return make_report(faults)
+    settings = settle(recipe, source, facts)
+    context = Context(recipe=recipe, source=source, facts=facts, settings=settings, locked=request.locked)
+    found = check_recipe(context)
+    return _Checked(recipe=recipe, source=source, facts=facts, settings=settings, diagnostics=found)
+
+
+def _plan(request: Request, checked: _Checked, site: Site) -> Outcome:
+    plan = choose_plan(checked.recipe.plan, checked.settings, checked.facts, _written(checked))
+    name = checked.recipe.name
+    if plan is None:
+        return Outcome(report=make_report((*checked.diagnostics, _no_candidate(checked))), name=name)
+    work = Job(
+        recipe=checked.recipe,
+        source=checked.source,
+        facts=checked.facts,
+        settings=checked.settings,
+        plan=plan,
+        site=site,
+        with_data=request.with_data,
+        overrides=request.overrides,
+    )
+    faults = tuple(_judge(checked, plan, site))
+    return Outcome(report=make_report((*checked.diagnostics, *faults)), name=name, work=work)
+
+
+def _written(checked: _Checked) -> Mapping[str, str]:
+    """Returns for each pinned key of `[plan]` where it was written."""
+    keys = [k for k in type(checked.recipe.plan).model_fields if checked.source.has("plan", k)]
+    spans = {key: checked.source.key("plan", key) for key in keys}
+    return {k: "written with --set" if s.file == "--set" else f"recipe.toml line {s.line}" for k, s in spans.items()}
+
+
+def _no_candidate(checked: _Checked) -> Diagnostic:
+    return Diagnostic(
+        code="FTC300",
+        severity="error",
+        message="no strategy, micro batch and offload can work together here",
+        span=checked.source.key("plan"),
+        hints=("leave `[plan]` out and let ftc choose",),
+    )
+
+
+def _judge(checked: _Checked, plan: Plan, site: Site) -> list[Diagnostic]:
+    """Returns FTC201 where the plan does not fit, FTC202 where it fits barely, FTC203 where the host is too small."""
+    facts, target = checked.facts, checked.facts.target
+    assert target is not None
+    span = checked.source.value("model", "base")
+    budget = plan.budget
+    faults: list[Diagnostic] = []
+    place = "a process" if target.gpu.is_cpu else f"an {target.gpu.name}"
+    if not plan.fits:
+        unit = "process" if target.gpu.is_cpu else "GPU"
+        what = f"{checked.settings.name} needs up to {gib(budget.high_bytes)} per {unit}"
+        parts = ", ".join(f"{n} {gib(b)}" for n, b in budget.components.items() if b > budget.peak_bytes // 20)
+        faults.append(
+            Diagnostic(
+                code="FTC201",
+                severity="error",
+                message=f"{what}, {place} has {gib(target.memory_bytes)}",
+                span=span,
+                label=f"{facts.model.params_total / 1e9:.2f} B parameters",
+                notes=(f"at the peak ({budget.peak_phase}): {parts}", _tried(plan)),
+                hints=find_remedies(checked.recipe.plan, checked.settings, facts) or ("take a smaller model",),
+            )
+        )
+    elif budget.high_bytes > 0.95 * target.memory_bytes:
+        left = gib(target.memory_bytes - budget.high_bytes)
+        message = f"the plan fits, with {left} to spare at the upper bound"
+        hint = "keep other processes off the GPU, or write a smaller `[data] max_length`"
+        faults.append(Diagnostic(code="FTC202", severity="warning", message=message, span=span, hints=(hint,)))
+    faults += _judge_host(checked, plan, site)
+    return faults
+
+
+def _tried(plan: Plan) -> str:
+    c = plan.candidate
+    recompute = "on" if c.gradient_checkpointing else "off"
+    return (
+        f"the smallest plan: {c.strategy}, micro batch {c.micro_batch}, checkpointing {recompute}, offload {c.offload}"
+    )
+
+
+def _judge_host(checked: _Checked, plan: Plan, site: Site) -> list[Diagnostic]:
+    memory = site.node.memory_gib
+    if memory is None or plan.budget.host_bytes_per_node <= memory * 2**30:
+        return []
+    message = f"a node needs {gib(plan.budget.host_bytes_per_node)} of host memory, the site's have {memory} GiB"
+    hints = ('use nodes with more memory, or `[plan] offload = "none"` with more GPUs',)
+    span = checked.source.value("model", "base")
+    return [Diagnostic(code="FTC203", severity="error", message=message, span=span, hints=hints)]

@@ -1,0 +1,38 @@
+"""Facts as data: models, GPUs, stacks, defaults; and the frozen values that carry them."""
+
+from ftc.facts.bundle import DataFacts, Facts, LocalModel, RowFacts
+from ftc.facts.constants import Constants, load_constants
+from ftc.facts.defaults import Default, load_defaults
+from ftc.facts.gpus import GpuFacts, Target, gpu_names, load_gpus, parse_target
+from ftc.facts.models import ModelFacts, ModuleFacts, load_catalog, matches_target, model_names
+from ftc.facts.stacks import ApiClass, ApiField, StackFacts, load_stack, stack_names
+from ftc.facts.words import column_name, known_columns, load_words
+
+__all__ = [
+    "ApiClass",
+    "ApiField",
+    "Constants",
+    "DataFacts",
+    "Default",
+    "Facts",
+    "GpuFacts",
+    "LocalModel",
+    "ModelFacts",
+    "ModuleFacts",
+    "RowFacts",
+    "StackFacts",
+    "Target",
+    "column_name",
+    "gpu_names",
+    "known_columns",
+    "load_catalog",
+    "load_constants",
+    "load_defaults",
+    "load_gpus",
+    "load_stack",
+    "load_words",
+    "matches_target",
+    "model_names",
+    "parse_target",
+    "stack_names",
+]

@@ -1,0 +1,98 @@
+"""A stack: a tested set of library versions, and the arguments that each of its classes takes."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from ftc.facts.files import DATA, read_data
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ApiField:
+    """One argument of a pinned class. `accepts` names the TOML types that its annotation takes."""
+
+    name: str
+    type: str
+    accepts: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Renamed:
+    """What an old argument became: the name or recipe key to use, or None where nothing replaces it."""
+
+    use: str | None
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ApiClass:
+    """A class or function that train.py fills: its arguments, the old names, and those that ftc sets itself."""
+
+    name: str
+    fields: Mapping[str, ApiField]
+    renamed: Mapping[str, Renamed]
+    owned: Mapping[str, str | None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StackFacts:
+    """One stack, read from its folder under `facts/data/stacks`."""
+
+    name: str
+    versions: Mapping[str, str]
+    classes: Mapping[str, ApiClass]
+    optimizers: tuple[str, ...]
+    schedulers: tuple[str, ...]
+    attention: tuple[str, ...]
+    template_families: tuple[str, ...]
+    training_families: tuple[str, ...]
+    accelerate: Mapping[str, tuple[str, ...]]
+    deepspeed: Mapping[str, tuple[str, ...]]
+
+
+def stack_names() -> list[str]:
+    """Returns the names of all stacks, the oldest first."""
+    return sorted(folder.name for folder in (DATA / "stacks").iterdir() if folder.is_dir())
+
+
+@cache
+def load_stack(name: str) -> StackFacts | None:
+    """Returns the stack of that name, or None."""
+    if name not in stack_names():
+        return None
+    api = json.loads(read_data(f"stacks/{name}/api.json"))
+    renamed = json.loads(read_data(f"stacks/{name}/renamed.json"))
+    owned = json.loads(read_data(f"stacks/{name}/owned.json"))
+    surfaces = {
+        **{n: c["fields"] for n, c in api["classes"].items()},
+        "from_pretrained": _from_pretrained(api),
+    }
+    return StackFacts(
+        name=name,
+        versions=api["versions"],
+        classes={n: _read_class(n, f, renamed.get(n, {}), owned.get(n, {})) for n, f in surfaces.items()},
+        optimizers=tuple(api["optimizers"]),
+        schedulers=tuple(api["schedulers"]),
+        attention=tuple(api["attention"]),
+        template_families=tuple(api["chat_templates"]["families"]),
+        training_families=tuple(api["chat_templates"]["training"]),
+        accelerate={part: tuple(keys) for part, keys in api["accelerate"].items()},
+        deepspeed={part: tuple(keys) for part, keys in api["deepspeed"].items()},
+    )
+
+
+def _from_pretrained(api: Mapping[str, Any]) -> Mapping[str, Any]:
+    return dict(api["functions"]["AutoModelForCausalLM.from_pretrained"]["fields"])
+
+
+def _read_class(
+    name: str, fields: Mapping[str, Any], renamed: Mapping[str, Any], owned: Mapping[str, str | None]
+) -> ApiClass:
+    return ApiClass(
+        name=name,
+        fields={n: ApiField(name=n, type=f["type"], accepts=tuple(f["accepts"])) for n, f in fields.items()},
+        renamed={n: Renamed(use=r.get("use"), why=r.get("why", "")) for n, r in renamed.items()},
+        owned=owned,
+    )

@@ -1,0 +1,80 @@
+"""`[train.extra]`, `[adapter.extra]`, `[model.extra]`: each argument held against the pinned class that takes it."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ftc.diagnostic import Diagnostic, did_you_mean, nearest
+from ftc.facts import ApiClass, ApiField
+from ftc.rules.context import Context
+
+_TABLES = (("train", "SFTConfig"), ("adapter", "LoraConfig"), ("model", "from_pretrained"))
+
+
+def passed_arguments(c: Context) -> Iterator[Diagnostic]:
+    """FTC401 FTC402 FTC403 FTC404"""
+    for table, class_name in _TABLES:
+        row = getattr(c.recipe, table)
+        extra: Mapping[str, Any] = (row.extra if row else None) or {}
+        surface = c.facts.stack.classes[class_name]
+        for name, value in extra.items():
+            yield from _check_argument(c, surface, (table, "extra", name), name, value)
+
+
+def _check_argument(
+    c: Context, surface: ApiClass, at: tuple[str, ...], name: str, value: object
+) -> Iterator[Diagnostic]:
+    old = surface.renamed.get(name)
+    if name in surface.owned:
+        key = surface.owned[name]
+        hint = f"write `{key}`" if key else "remove it: ftc sets it itself"
+        yield c.error("FTC403", f"`{name}` is set by ftc, so it cannot be passed through", at, hint)
+    elif old is not None:
+        hint = f"write `{old.use}`" if old.use else "remove it: nothing replaces it"
+        message = f"`{name}` does not exist in {_versioned(c, surface)} any more"
+        yield c.error("FTC402", message, at, hint, note=old.why)
+    elif name not in surface.fields:
+        known = [n for n in surface.fields if n not in surface.owned]
+        hints = did_you_mean(name, known, limit=0) or (f"see the arguments of {surface.name}",)
+        hints = _renamed_hint(surface, name) or hints
+        yield c.error("FTC401", f"{_versioned(c, surface)} has no argument `{name[:80]}`", at, *hints)
+    else:
+        yield from _check_type(c, surface.fields[name], at, value)
+
+
+def _renamed_hint(surface: ApiClass, name: str) -> tuple[str, ...]:
+    """Returns the new name where a misspelt argument is nearest to an old one."""
+    old = nearest(name, surface.renamed, 0.85)
+    use = surface.renamed[old].use if old else None
+    return (f"write `{use}`",) if use else ()
+
+
+def _versioned(c: Context, surface: ApiClass) -> str:
+    library = {"SFTConfig": "trl", "LoraConfig": "peft"}.get(surface.name, "transformers")
+    return f"{surface.name} of {library} {c.facts.stack.versions[library]}"
+
+
+def _check_type(c: Context, field: ApiField, at: tuple[str, ...], value: object) -> Iterator[Diagnostic]:
+    kind = _kind(value)
+    accepted = set(field.accepts)
+    if kind is None:
+        yield c.error("FTC404", f"`{field.name}` cannot be a date or time", at, f"write {field.type}")
+    elif "any" not in accepted and kind not in accepted and not (kind == "int" and "float" in accepted):
+        message = f"`{field.name}` takes {field.type}, not {kind}"
+        yield c.error("FTC404", message, at, f"write a value of type {' or '.join(sorted(accepted - {'null'}))}")
+
+
+def _kind(value: object) -> str | None:
+    for kind, name in (
+        (bool, "bool"),
+        (int, "int"),
+        (float, "float"),
+        (str, "str"),
+        (list, "list"),
+        (dict, "dict"),
+    ):
+        if isinstance(value, kind):
+            return name
+    return None
+
+
+RULES = (passed_arguments,)
