@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ftc.diagnostic import Diagnostic, did_you_mean
+from ftc.diagnostic import Diagnostic, did_you_mean, nearest
 from ftc.facts import (
     DataFacts,
     Facts,
@@ -13,6 +13,7 @@ from ftc.facts import (
     ModelFacts,
     RowFacts,
     StackFacts,
+    find_alias,
     load_catalog,
     load_stack,
     model_names,
@@ -97,19 +98,23 @@ def _find_model(place: _Place) -> tuple[ModelFacts, LocalModel | None] | Diagnos
 
 def _unknown_model(base: str, place: _Place) -> Diagnostic:
     notes = ("a model that is not in the catalog works as a local folder with its config.json and safetensors",)
-    short = base.rsplit("/", 1)[-1]
-    by_short = {n.rsplit("/", 1)[-1]: n for n in model_names()}
-    hints = did_you_mean(base, model_names(), limit=0) or tuple(
-        h.replace(h[7:-1], by_short[h[7:-1]]) for h in did_you_mean(short, list(by_short), limit=0)
-    )
+    near = find_alias(base) or nearest(base, model_names()) or _nearest_by_last_part(base)
+    hints = (f"write `{near}`",) if near else ("`ftc catalog models` lists what is known",)
     return Diagnostic(
         code="FTC108",
         severity="error",
         message=f"unknown model `{base[:120]}`",
         span=place.source.value("model", "base"),
         notes=notes,
-        hints=hints or ("`ftc catalog models` lists what is known",),
+        hints=hints,
     )
+
+
+def _nearest_by_last_part(base: str) -> str | None:
+    """Returns the model whose name without its owner is nearest: the owner is what people forget."""
+    by_short = {name.rsplit("/", 1)[-1]: name for name in model_names()}
+    short = nearest(base.rsplit("/", 1)[-1], by_short)
+    return by_short[short] if short else None
 
 
 def _find_template(place: _Place) -> tuple[str, str] | Diagnostic | None:

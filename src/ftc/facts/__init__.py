@@ -4,7 +4,7 @@ from ftc.facts.bundle import DataFacts, Facts, LocalModel, RowFacts
 from ftc.facts.constants import Constants, load_constants
 from ftc.facts.defaults import Default, load_defaults
 from ftc.facts.gpus import GpuFacts, Target, gpu_names, load_gpus, parse_target
-from ftc.facts.models import ModelFacts, ModuleFacts, load_catalog, matches_target, model_names
+from ftc.facts.models import ModelFacts, ModuleFacts, find_alias, load_catalog, matches_target, model_names
 from ftc.facts.stacks import ApiClass, ApiField, StackFacts, load_stack, stack_names
 from ftc.facts.words import column_name, known_columns, load_words
 
@@ -23,6 +23,7 @@ __all__ = [
     "StackFacts",
     "Target",
     "column_name",
+    "find_alias",
     "gpu_names",
     "known_columns",
     "load_catalog",

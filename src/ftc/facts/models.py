@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
-from types import MappingProxyType
 from typing import Any
 
 from ftc.facts.files import read_data
@@ -40,7 +39,7 @@ class ModelFacts:
     architecture: str
     layer_class: str
     hidden_size: int
-    intermediate_size: int
+    intermediate_size: int | None
     num_hidden_layers: int
     num_attention_heads: int
     num_key_value_heads: int
@@ -69,11 +68,10 @@ class ModelFacts:
     local_folder: str | None = None
 
     @cached_property
-    def linears(self) -> Mapping[str, ModuleFacts]:
-        """The linear modules that LoRA's all-linear matches: module path -> its weight."""
+    def linears(self) -> tuple[ModuleFacts, ...]:
+        """The weights of the linear modules that LoRA's all-linear matches."""
         wanted = frozenset(self.lora_linears)
-        found = {m.module: m for m in self.modules if m.module in wanted and m.pattern.endswith(".weight")}
-        return MappingProxyType(found)
+        return tuple(m for m in self.modules if m.module in wanted and m.pattern.endswith(".weight"))
 
     @property
     def embedding_params(self) -> int:
@@ -86,7 +84,7 @@ class ModelFacts:
     @property
     def layer_params(self) -> int:
         """Parameters of one decoder layer: what FSDP gathers at a time."""
-        inside = sum(m.params for m in self.modules if ".*." in m.pattern)
+        inside = sum(m.params for m in self.modules if ".layers.*." in m.pattern or ".h.*." in m.pattern)
         return inside // max(1, self.num_hidden_layers)
 
 
@@ -99,21 +97,37 @@ def _records() -> Mapping[str, str]:
 
 @cache
 def load_catalog(name: str) -> ModelFacts | None:
-    """Returns the facts of a catalogued id, alias or variant, or None. Aliases are compared without case."""
+    """Returns the facts of a catalogued hub id, or None."""
     records = _records()
     line = records.get(name)
     if line is not None:
         return read_model(json.loads(line))
-    variants: dict[str, dict[str, Any]] = json.loads(read_data("variants.json"))
+    variants = _variants()
     if name in variants:
         base = read_model(json.loads(records[variants[name]["of"]]))
         return replace(base, id=name, chat_template=variants[name]["chat_template"])
     return None
 
 
+@cache
+def _variants() -> Mapping[str, Mapping[str, Any]]:
+    variants: dict[str, dict[str, Any]] = json.loads(read_data("variants.json"))
+    return variants
+
+
+def find_alias(name: str) -> str | None:
+    """Returns the id that a short name like `llama2-7b` stands for, compared without case."""
+    folded = name.casefold()
+    for line in _records().values():
+        record = json.loads(line)
+        if folded in (a.casefold() for a in record["aliases"]):
+            return str(record["id"])
+    return None
+
+
 def model_names() -> list[str]:
     """Returns every id that the catalog takes, sorted."""
-    return sorted({*_records(), *json.loads(read_data("variants.json"))})
+    return sorted({*_records(), *_variants()})
 
 
 def read_model(record: Mapping[str, Any]) -> ModelFacts:

@@ -78,10 +78,10 @@ def _mlp_width(facts: Facts) -> float:
     """Returns the width of the MLP that one token passes through, all of its experts together."""
     model = facts.model
     if not model.is_moe:
-        return float(model.intermediate_size)
+        return float(model.intermediate_size or 4 * model.hidden_size)
     experts = model.num_experts or 1
     per_expert = model.params_routed_experts / max(1, model.num_hidden_layers * experts * 3 * model.hidden_size)
-    return float((model.experts_per_token or 1) * (per_expert or model.intermediate_size))
+    return float((model.experts_per_token or 1) * (per_expert or model.intermediate_size or model.hidden_size))
 
 
 def _adapter_bytes_per_token(facts: Facts, settings: Settings, states: States, unit: int) -> float:
@@ -146,5 +146,5 @@ def _cast_weight_bytes(facts: Facts, settings: Settings, candidate: Candidate, s
         "zero3",
     ):
         return 0
-    linear = sum(m.params for m in facts.model.linears.values())
+    linear = sum(m.params for m in facts.model.linears)
     return 2 * linear

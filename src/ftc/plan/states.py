@@ -48,12 +48,11 @@ def target_modules(facts: Facts, settings: Settings) -> tuple[ModuleFacts, ...]:
     """Returns the linear modules that the adapter sits on."""
     if settings.adapter is None:
         return ()
-    linears = facts.model.linears
-    targets = settings.adapter.targets
+    linears, targets = facts.model.linears, settings.adapter.targets
     if targets == "all-linear":
-        return tuple(linears.values())
+        return linears
     names = (targets,) if isinstance(targets, str) else targets
-    return tuple(m for name, m in linears.items() if any(matches_target(name, t) for t in names))
+    return tuple(m for m in linears if any(matches_target(m.module, t) for t in names))
 
 
 def count_parameters(facts: Facts, settings: Settings) -> Counts:

@@ -27,7 +27,7 @@ def unknown_target(c: Context) -> Iterator[Diagnostic]:
     if targets == "all-linear":
         return
     names = (targets,) if isinstance(targets, str) else targets
-    known = list(c.facts.model.linears)
+    known = list(dict.fromkeys(m.module for m in c.facts.model.linears))
     short = sorted({name.rpartition(".")[2] for name in known})
     for index, name in enumerate(names):
         if _is_head(c, name) or any(matches_target(module, name) for module in known):
@@ -67,7 +67,7 @@ def unknown_saved_module(c: Context) -> Iterator[Diagnostic]:
 def rank_above_width(c: Context) -> Iterator[Diagnostic]:
     """FTC434"""
     adapter = c.settings.adapter
-    widths = [min(m.shape[0], m.shape[-1]) for m in c.facts.model.linears.values()]
+    widths = [min(m.shape[0], m.shape[-1]) for m in c.facts.model.linears]
     if adapter and widths and adapter.r > max(widths):
         yield c.error(
             "FTC434",

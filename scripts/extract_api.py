@@ -1,0 +1,234 @@
+"""Extracts the API surface of a stack from the installed libraries: every argument that train.py could pass.
+
+    python scripts/extract_api.py src/ftc/facts/data/stacks/2026.11/api.json
+    python scripts/extract_api.py --check src/ftc/facts/data/stacks/2026.11/api.json
+
+`--check` exits 1 where the file differs from what is installed.
+"""
+
+import ast
+import dataclasses
+import enum
+import importlib.metadata
+import inspect
+import json
+import os
+import re
+import sys
+import textwrap
+import types
+import typing
+from pathlib import Path
+from typing import Any
+
+os.environ.update(TRL_EXPERIMENTAL_SILENCE="1", DS_ACCELERATOR="cpu", HF_HUB_OFFLINE="1")
+
+LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "deepspeed", "bitsandbytes")
+CONFIGS = ("SFTConfig", "DPOConfig", "RewardConfig", "KTOConfig", "GRPOConfig", "RLOOConfig")
+PLAIN = {bool: "bool", int: "int", float: "float", str: "str", type(None): "null"}
+
+
+def main(arguments: list[str]) -> int:
+    path = Path(arguments[-1])
+    text = json.dumps(extract(), indent=1, sort_keys=True) + "\n"
+    if "--check" in arguments:
+        same = path.read_text(encoding="utf-8") == text
+        print(f"{path} {'is' if same else 'is not'} what is installed")
+        return 0 if same else 1
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return 0
+
+
+def extract() -> dict[str, Any]:
+    """Returns the whole surface."""
+    from transformers.training_args import OptimizerNames
+    from transformers.trainer_utils import SchedulerType
+
+    return {
+        "versions": {name: importlib.metadata.version(name).partition("+")[0] for name in LIBRARIES},
+        "classes": extract_classes(),
+        "functions": extract_functions(),
+        "optimizers": sorted(o.value for o in OptimizerNames),
+        "schedulers": sorted(s.value for s in SchedulerType),
+        "attention": extract_attention(),
+        "accelerate": extract_accelerate(),
+        "deepspeed": extract_deepspeed(),
+        "chat_templates": extract_templates(),
+    }
+
+
+def extract_classes() -> dict[str, Any]:
+    import peft
+    import transformers
+    import trl
+
+    classes = {name: {"module": "trl", "fields": dataclass_fields(getattr(trl, name))} for name in CONFIGS}
+    classes["LoraConfig"] = {"module": "peft", "fields": dataclass_fields(peft.LoraConfig)}
+    quantization = signature_fields(transformers.BitsAndBytesConfig.__init__)
+    classes["BitsAndBytesConfig"] = {"module": "transformers", "fields": quantization}
+    classes["SFTTrainer"] = {"module": "trl", "fields": signature_fields(trl.SFTTrainer.__init__)}
+    return classes
+
+
+def dataclass_fields(cls: type) -> dict[str, Any]:
+    """Returns the init fields of a dataclass; `own` tells those that it adds to its bases."""
+    hints = typing.get_type_hints(cls)
+    own = inspect.get_annotations(cls)
+    return {
+        f.name: {**describe(hints.get(f.name, Any), f.type), "default": default_of(f), "own": f.name in own}
+        for f in dataclasses.fields(cls)
+        if f.init
+    }
+
+
+def default_of(field: Any) -> Any:
+    if field.default is not dataclasses.MISSING:
+        return plain(field.default)
+    if field.default_factory is not dataclasses.MISSING:
+        return plain(field.default_factory())
+    return {"required": True}
+
+
+def plain(value: Any) -> Any:
+    """Returns the value where JSON can say it, else what it prints as, without addresses."""
+    if isinstance(value, enum.Enum):
+        return plain(value.value)
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return {"repr": re.sub(r" at 0x[0-9a-f]+", "", repr(value))}
+    return value
+
+
+def signature_fields(function: Any) -> dict[str, Any]:
+    """Returns the named parameters of a function."""
+    try:
+        hints = typing.get_type_hints(function)
+    except (NameError, TypeError):
+        hints = {}
+    fields = {}
+    for name, parameter in inspect.signature(function).parameters.items():
+        if name == "self" or parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+            continue
+        required = parameter.default is parameter.empty
+        default = {"required": True} if required else plain(parameter.default)
+        fields[name] = {**describe(hints.get(name, Any), parameter.annotation), "default": default, "own": True}
+    return fields
+
+
+def describe(hint: Any, annotation: Any) -> dict[str, Any]:
+    """Returns a readable type and the kinds of TOML value that it takes."""
+    shown = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+    kinds = accepts(hint)
+    readable = re.sub(r"\b(typing|collections\.abc|transformers\.[\w.]+)\.", "", shown)
+    return {"type": "any value" if shown == "_empty" else readable, "accepts": sorted(kinds)}
+
+
+def accepts(hint: Any) -> set[str]:
+    if hint in PLAIN:
+        return {PLAIN[hint]}
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        return set().union(*(accepts(a) for a in typing.get_args(hint)))
+    if origin is typing.Annotated:
+        return accepts(typing.get_args(hint)[0])
+    if origin is typing.Literal:
+        return {PLAIN[type(a)] for a in typing.get_args(hint)}
+    named = {list: "list", tuple: "list", set: "list", dict: "dict"}
+    base = origin or hint
+    if base in named:
+        return {named[base]}
+    if isinstance(base, type) and issubclass(base, enum.Enum):
+        return {"str"}
+    return {"any"} if base in (Any, inspect.Parameter.empty) else {"str"} if base is os.PathLike else {"any"}
+
+
+def extract_functions() -> dict[str, Any]:
+    import transformers
+
+    model = transformers.PreTrainedModel.from_pretrained
+    tokenizer = transformers.PreTrainedTokenizerBase.from_pretrained
+    return {
+        "AutoModelForCausalLM.from_pretrained": {"fields": from_pretrained_fields(model)},
+        "AutoTokenizer.from_pretrained": {"fields": from_pretrained_fields(tokenizer)},
+    }
+
+
+def from_pretrained_fields(function: Any) -> dict[str, Any]:
+    """Returns named parameters and every key that the function takes out of its kwargs."""
+    fields = {n: f for n, f in signature_fields(function).items() if n not in ("cls", "pretrained_model_name_or_path")}
+    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    for node in ast.walk(tree):
+        if is_kwargs_read(node):
+            assert isinstance(node, ast.Call) and isinstance(node.args[0], ast.Constant)
+            name = str(node.args[0].value)
+            default = ast.unparse(node.args[1]) if len(node.args) > 1 else "None"
+            fields.setdefault(name, {"type": "any value", "accepts": ["any"], "default": default, "own": True})
+    return {name: field for name, field in fields.items() if not name.startswith("_")}
+
+
+def is_kwargs_read(node: ast.AST) -> bool:
+    return (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in ("pop", "get")
+        and isinstance(node.func.value, ast.Name)
+        and node.func.value.id == "kwargs"
+        and bool(node.args)
+        and isinstance(node.args[0], ast.Constant)
+    )
+
+
+def extract_attention() -> list[str]:
+    from transformers.modeling_utils import AttentionInterface
+
+    return sorted({"eager", *AttentionInterface._global_mapping})
+
+
+def extract_accelerate() -> dict[str, list[str]]:
+    """Returns the keys of accelerate's config file; those inside its sub-tables are read as variables or dataclasses."""
+    import accelerate
+    from accelerate.commands.config.config_args import ClusterConfig
+    from accelerate.utils import dataclasses as plugins
+
+    root = Path(accelerate.__file__).parent
+    launch = (root / "utils" / "launch.py").read_text() + (root / "commands" / "launch.py").read_text()
+    plugin = inspect.getsource(plugins.FullyShardedDataParallelPlugin)
+    fsdp = set(re.findall(r"args\.(fsdp_\w+)", launch)) | set(re.findall(r"--(fsdp_\w+)", launch))
+    fsdp |= {f"fsdp_{name.lower()}" for name in re.findall(r'env_prefix \+ "(\w+)"', plugin)}
+    deepspeed = set(re.findall(r"args\.(deepspeed_\w+|zero\w+|offload_\w+)", launch))
+    return {
+        "top": sorted({f.name for f in dataclasses.fields(ClusterConfig)} | {"compute_environment", "debug"}),
+        "fsdp_config": sorted(fsdp - {"fsdp_x"}),
+        "deepspeed_config": sorted(deepspeed | {"gradient_accumulation_steps", "gradient_clipping"}),
+    }
+
+
+def extract_deepspeed() -> dict[str, list[str]]:
+    from deepspeed.runtime import constants
+    from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
+    from deepspeed.runtime.zero.offload_config import DeepSpeedZeroOffloadOptimizerConfig as OptimizerConfig
+    from deepspeed.runtime.zero.offload_config import DeepSpeedZeroOffloadParamConfig as ParamConfig
+
+    strings = {v for n, v in vars(constants).items() if n.isupper() and isinstance(v, str) and "DEFAULT" not in n}
+    top = {s for s in strings if re.fullmatch(r"[a-z][a-z0-9_]+", s)} | {"zero_optimization", "bf16", "fp16"}
+    return {
+        "top": sorted(top),
+        "zero_optimization": sorted(DeepSpeedZeroConfig.model_fields),
+        "offload_optimizer": sorted(OptimizerConfig.model_fields),
+        "offload_param": sorted(ParamConfig.model_fields),
+    }
+
+
+def extract_templates() -> dict[str, list[str]]:
+    """Returns the chat templates that trl ships, and those of them with marks for the assistant's tokens."""
+    import trl
+
+    names = [p.stem for p in (Path(trl.__file__).parent / "chat_templates").glob("*.jinja")]
+    marked = [n.removesuffix("_training") for n in names if n.endswith("_training")]
+    return {"families": sorted(n for n in names if not n.endswith("_training")), "training": sorted(marked)}
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
