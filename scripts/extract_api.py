@@ -42,8 +42,8 @@ def main(arguments: list[str]) -> int:
 
 def extract() -> dict[str, Any]:
     """Returns the whole surface."""
-    from transformers.training_args import OptimizerNames
     from transformers.trainer_utils import SchedulerType
+    from transformers.training_args import OptimizerNames
 
     return {
         "versions": {name: importlib.metadata.version(name).partition("+")[0] for name in LIBRARIES},

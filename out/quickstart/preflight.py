@@ -82,10 +82,13 @@ def check_hardware() -> None:
 def check_data() -> None:
     import train
 
-    files = {
-        train.DATA / "chat.jsonl": "8f707d66d4f004340a9ae1ee1692ccf17c0c746b3f42a0031a42a20b9419e29a",
-        train.DATA / "chat_eval.jsonl": "7afbd81c132ed3365916aa3352fb07760144b4a27eb599f21870f9f5105328bf",
-    }
+    files = {}
+    files[train.DATA / "chat.jsonl"] = (
+        "8f707d66d4f004340a9ae1ee1692ccf17c0c746b3f42a0031a42a20b9419e29a"
+    )
+    files[train.DATA / "chat_eval.jsonl"] = (
+        "7afbd81c132ed3365916aa3352fb07760144b4a27eb599f21870f9f5105328bf"
+    )
     for path, sha256 in files.items():
         if not path.is_file():
             check(False, f"{path} is not there")
@@ -124,7 +127,8 @@ def check_mask() -> None:
         max_length=None,
         shuffle_dataset=False,
     )
-    prepare = SFTTrainer._prepare_dataset  # the code that will run, of the pinned version
+    # The very code that the training run will use, of the pinned version.
+    prepare = SFTTrainer._prepare_dataset
     samples = prepare(trainer, rows, tokenizer, settings, False, None, "preflight")
     report(tokenizer, rows, samples)
 

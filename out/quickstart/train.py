@@ -1,9 +1,7 @@
-"""quickstart: supervised fine-tuning on 1xCPU.
+"""quickstart: full fine-tuning of tiny/model, on 1xCPU.
 
-full fine-tuning of tiny/model.
-
-    ./launch.sh                                                       checks, then trains
-    accelerate launch --config_file accelerate.yaml train.py          trains
+    ./launch.sh                                                checks, then trains
+    accelerate launch --config_file accelerate.yaml train.py   trains
 
 Made by ftc 0.1.0 from recipe.toml. Who chose each value, and why: resolved.json.
 """
@@ -19,11 +17,7 @@ os.environ.setdefault("DO_NOT_TRACK", "1")
 
 import torch
 from datasets import Dataset, load_dataset
-from transformers import (
-    AutoTokenizer,
-    PreTrainedTokenizerBase,
-    TrainerCallback,
-)
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 HERE = Path(__file__).resolve().parent
@@ -31,52 +25,38 @@ RUN = Path(os.environ.get("FTC_RUN_DIR", HERE / "run"))  # checkpoints, result, 
 MODEL = str(HERE / "model")
 DATA = HERE / "data"
 
-
-# ---------------------------------------------------------------------------
-# Tokenizer and data
-# ---------------------------------------------------------------------------
+# --- Tokenizer and data -----------------------------------------------------
 
 
 def load_tokenizer() -> PreTrainedTokenizerBase:
-    tokenizer = AutoTokenizer.from_pretrained(
-        MODEL,
-        trust_remote_code=False,
-    )
+    tokenizer = AutoTokenizer.from_pretrained(MODEL, trust_remote_code=False)
     return tokenizer
 
 
 def load_rows() -> tuple[Dataset, Dataset | None]:
-    # tiny/data/chat.jsonl: chat rows
     chat = load_dataset("json", data_files=str(DATA / "chat.jsonl"), split="train")
     chat = chat.select_columns(["messages"])
-    rows = chat
-
-    # tiny/data/chat_eval.jsonl: chat rows
     chat_eval = load_dataset(
         "json", data_files=str(DATA / "chat_eval.jsonl"), split="train"
     )
     chat_eval = chat_eval.select_columns(["messages"])
-    return rows, chat_eval
+    return chat, chat_eval
 
 
-# ---------------------------------------------------------------------------
-# Guards
-# ---------------------------------------------------------------------------
+# --- Guards -----------------------------------------------------------------
 
 
 class Guard(TrainerCallback):
-    """Stops a run that is not the planned one, and marks checkpoints that are whole."""
+    """Stops a run that is not the planned one; marks checkpoints that are whole."""
 
     def __init__(self, trainer: SFTTrainer) -> None:
         self.trainer = trainer
-        accelerator = trainer.accelerator
-        found = (accelerator.num_processes, accelerator.distributed_type.value)
+        state = trainer.accelerator.state
+        found = (state.num_processes, state.distributed_type.value)
         if found != (1, "NO"):
-            raise SystemExit(
-                f"planned 1 processes of NO, found {found}: use launch.sh"
-            )
+            raise SystemExit(f"planned 1 x NO, found {found}")
 
-    def on_save(self, _args: object, state: Any, *_: object, **__: object) -> None:
+    def on_save(self, _: object, state: Any, *__: object, **___: object) -> None:
         self.trainer.accelerator.wait_for_everyone()  # all ranks have written
         if state.is_world_process_zero:
             (RUN / f"checkpoint-{state.global_step}" / "complete").touch()
@@ -88,9 +68,7 @@ def newest_whole_checkpoint() -> str | None:
     return None if newest is None else str(newest)
 
 
-# ---------------------------------------------------------------------------
-# Training
-# ---------------------------------------------------------------------------
+# --- Training ---------------------------------------------------------------
 
 
 def make_arguments() -> SFTConfig:
@@ -152,23 +130,14 @@ def main() -> None:
     )
     trainer.add_callback(Guard(trainer))
     result = trainer.train(resume_from_checkpoint=newest_whole_checkpoint())
-
-    # Whole weights under every strategy, so that from_pretrained loads them.
-    trainer.save_model(str(RUN / "model"))
+    trainer.save_model(str(RUN / "model"))  # whole weights under every strategy
     if trainer.is_world_process_zero():
         losses = [x["loss"] for x in trainer.state.log_history if "loss" in x]
-        report = {
-            "steps": trainer.state.global_step,
-            "first_loss": losses[0],
-            "final_loss": losses[-1],
-            "metrics": result.metrics,
-            "versions": {"torch": torch.__version__},
-        }
+        report = {"losses": losses, **result.metrics}
         if torch.cuda.is_available():
             report["peak_allocated_bytes"] = torch.cuda.max_memory_allocated()
             report["peak_reserved_bytes"] = torch.cuda.max_memory_reserved()
-        text = json.dumps(report, indent=2) + "\n"
-        (RUN / "run_report.json").write_text(text, encoding="utf-8")
+        (RUN / "run_report.json").write_text(json.dumps(report, indent=2) + "\n")
     trainer.accelerator.wait_for_everyone()
     trainer.accelerator.end_training()  # closes trackers and the process group
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ftc.facts import Facts, load_defaults
+from ftc.facts import Facts, load_defaults, template_marks
 from ftc.recipe import AdapterTable, QuantizationTable, Recipe
 from ftc.source import Source
 
@@ -151,7 +151,6 @@ def _settle_names(s: _Settler, recipe: Recipe, facts: Facts) -> dict[str, Any]:
         "base": s.take("model", "base", model.base),
         "revision": model.revision if model.revision is None else s.take("model", "revision", model.revision),
         "attention": s.take("model", "attention", attention),
-        "chat_template": s.take("model", "chat_template", model.chat_template),
         "new_tokens": tuple(model.new_tokens or ()),
         "trust_remote_code": s.take("model", "trust_remote_code", model.trust_remote_code),
     }
@@ -239,13 +238,15 @@ def _settle_data(s: _Settler, recipe: Recipe, facts: Facts) -> dict[str, Any]:
     fallback = None
     if context is not None and context < default.value:
         fallback = Choice(value=context, origin="default", because="the model's own context")
-    first = data.train[0].format
+    fallback_loss = _default_loss(data.train[0].format, recipe, facts)
+    loss_on: LossOn = s.take("method", "loss_on", recipe.method.loss_on, fallback=fallback_loss)
     if data.system_prompt is not None:
         s.take("data", "system_prompt", data.system_prompt)
     if data.eval_fraction is not None:
         s.take("data", "eval_fraction", data.eval_fraction)
     return {
-        "loss_on": s.take("method", "loss_on", recipe.method.loss_on, fallback=_default_loss(first)),
+        "loss_on": loss_on,
+        "chat_template": _settle_template(s, recipe, facts, loss_on),
         "max_length": s.take("data", "max_length", data.max_length, fallback=fallback),
         "packing": s.take("data", "packing", data.packing),
         "system_prompt": data.system_prompt,
@@ -254,7 +255,26 @@ def _settle_data(s: _Settler, recipe: Recipe, facts: Facts) -> dict[str, Any]:
     }
 
 
-def _default_loss(row_format: str) -> Choice:
+def _settle_template(s: _Settler, recipe: Recipe, facts: Facts, loss_on: LossOn) -> str:
+    written = recipe.model.chat_template
+    marks = template_marks(facts.model.id)
+    is_chat = recipe.data.train[0].format in CHAT_FORMATS
+    has_template = facts.model.chat_template is not False
+    needs_marks = loss_on == "assistant" and is_chat and has_template and written in (None, "auto")
+    if needs_marks and marks is not None and not marks.own and marks.family is not None:
+        because = "the tokenizer's own does not mark the assistant's tokens; this is its family's that does"
+        return str(s.note("model.chat_template", marks.family, because, "planner"))
+    return str(s.take("model", "chat_template", written))
+
+
+def _default_loss(row_format: str, recipe: Recipe, facts: Facts) -> Choice:
+    marks = template_marks(facts.model.id)
+    own_template = recipe.model.chat_template in (None, "auto")
+    if row_format in CHAT_FORMATS and own_template and marks is not None and not (marks.own or marks.family):
+        because = (
+            "this model's template does not mark the assistant's tokens, so the last answer of each row is trained"
+        )
+        return Choice(value="completion", origin="planner", because=because)
     if row_format in CHAT_FORMATS:
         return Choice(value="assistant", origin="default", because="the model should learn to answer, not to ask")
     if row_format == "prompt-completion":

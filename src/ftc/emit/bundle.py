@@ -11,11 +11,12 @@ from ftc.emit.job import Job
 from ftc.emit.launch import emit_launch, emit_sbatch, launch_view
 from ftc.emit.merge import emit_merge
 from ftc.emit.plan_file import emit_plan
+from ftc.emit.preflight import emit_preflight
 from ftc.emit.readme import emit_readme
 from ftc.emit.requirements import emit_requirements
 from ftc.emit.resolved import emit_resolved
 from ftc.emit.rows import list_files
-from ftc.emit.train import emit_preflight, emit_train, train_view
+from ftc.emit.train import emit_train, train_view
 
 EXECUTABLE = frozenset(("launch.sh",))
 
@@ -38,7 +39,7 @@ def emit_bundle(job: Job) -> Bundle:
         "resolved.json": emit_resolved(job),
         "plan.json": emit_plan(job),
         "train.py": emit_train(view),
-        "preflight.py": emit_preflight(view),
+        "preflight.py": emit_preflight(job),
         "accelerate.yaml": emit_accelerate(job),
         "launch.sh": emit_launch(launch),
         "submit.sbatch": emit_sbatch(launch),

@@ -6,7 +6,7 @@ from ftc.facts.defaults import Default, load_defaults
 from ftc.facts.gpus import GpuFacts, Target, gpu_names, load_gpus, parse_target
 from ftc.facts.models import ModelFacts, ModuleFacts, find_alias, load_catalog, matches_target, model_names
 from ftc.facts.stacks import ApiClass, ApiField, StackFacts, load_stack, stack_names
-from ftc.facts.words import column_name, known_columns, load_words
+from ftc.facts.words import Marks, column_name, known_columns, load_words, template_marks
 
 __all__ = [
     "ApiClass",
@@ -17,6 +17,7 @@ __all__ = [
     "Facts",
     "GpuFacts",
     "LocalModel",
+    "Marks",
     "ModelFacts",
     "ModuleFacts",
     "RowFacts",
@@ -36,4 +37,5 @@ __all__ = [
     "model_names",
     "parse_target",
     "stack_names",
+    "template_marks",
 ]

@@ -1,6 +1,8 @@
 """Closed lists that rules and emission share: columns of a format, roles, what needs a package."""
 
+import re
 import tomllib
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -11,6 +13,22 @@ from ftc.facts.files import read_data
 def load_words() -> dict[str, dict[str, Any]]:
     """Returns the tables of `words.toml`."""
     return tomllib.loads(read_data("words.toml"))
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """Whether trl trains with a model's own chat template, and the marked template nearest to it, if any."""
+
+    own: bool
+    family: str | None
+
+
+def template_marks(model_id: str) -> Marks | None:
+    """Returns what is known of the marks in a model's chat template, or None where nothing is."""
+    for entry in load_words()["templates"]["list"]:
+        if re.match(entry["match"], model_id):
+            return Marks(entry["own"], entry.get("family"))
+    return None
 
 
 def column_name(row_format: str, ours: str, mapped: dict[str, str] | None) -> str:

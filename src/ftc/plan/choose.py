@@ -11,7 +11,7 @@ from ftc.plan.time import Duration, estimate_time
 from ftc.recipe import PlanTable
 from ftc.settings import Choice, Settings
 
-_TIE = 0.02  # times this near to each other are not told apart by the model
+_TIE = 0.05  # times this near to each other are not told apart by the model
 _SHOWN_ALTERNATIVES = 5
 
 

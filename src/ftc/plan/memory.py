@@ -81,37 +81,33 @@ def _phases(
 ) -> dict[str, Parts]:
     kept = {"weights": states.weights, "adapter": states.adapter, "optimizer": states.optimizer}
     carried = states.gradients if candidate.gradient_accumulation > 1 else 0
-    embedding = _embedding_gradient(facts, settings, states)
+    gathered = {"communication": buffers.forward}
     forward = {**kept, "gradients": carried, "activations": activations.saved + activations.cast_weights}
-    start = {
-        **forward,
-        "activations": forward["activations"] + activations.layer_work,
-        "communication": buffers.backward,
-    }
-    end = {
-        **kept,
-        "gradients": states.gradients,
-        "activations": max(embedding, activations.layer_work - _embedding_share(facts, states)),
-        "communication": buffers.backward,
-    }
+    largest = _largest_tensor(facts, settings)
+    backward = _backward(facts, settings, forward, states, activations) | {"communication": buffers.backward}
     return {
-        "load": {
-            "weights": states.weights,
-            "adapter": states.adapter,
-            "activations": _largest_tensor(facts, settings),
-        },
-        "forward": {**forward, "communication": buffers.forward},
-        "loss": {**forward, "logits": activations.head, "communication": buffers.forward},
-        "backward": max(start, end, key=lambda parts: sum(parts.values())),
+        "load": {"weights": states.weights, "adapter": states.adapter, "activations": largest},
+        "forward": forward | gathered,
+        "loss": forward | gathered | {"logits": activations.head},
+        "backward": backward,
         "optimizer step": {**kept, "gradients": states.gradients, "activations": states.optimizer_temporary},
-        "evaluation": {
-            **kept,
-            "activations": activations.layer_work,
-            "logits": activations.head,
-            "communication": buffers.forward,
-        },
-        "save": {**kept, "communication": _largest_tensor(facts, settings)},
+        "evaluation": kept | gathered | {"activations": activations.layer_work, "logits": activations.head},
+        "save": kept | {"communication": largest},
     }
+
+
+def _backward(
+    facts: Facts, settings: Settings, forward: dict[str, int], states: States, activations: Activations
+) -> dict[str, int]:
+    """Returns the larger of backward's two ends: all activations and no new gradient, or all gradients.
+
+    In between activations go and gradients come, both linearly, so no layer in the middle needs more.
+    """
+    embedding = _embedding_gradient(facts, settings, states)
+    start = {**forward, "activations": forward["activations"] + activations.layer_work}
+    last_layer = activations.layer_work - _embedding_share(facts, states)
+    end = {**forward, "gradients": states.gradients, "activations": max(embedding, last_layer)}
+    return max(start, end, key=lambda parts: sum(parts.values()))
 
 
 def _embedding_share(facts: Facts, states: States) -> int:

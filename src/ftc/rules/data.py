@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 from ftc.diagnostic import Diagnostic, did_you_mean, nearest
-from ftc.facts import column_name, known_columns, load_words
+from ftc.facts import column_name, known_columns, load_words, template_marks
 from ftc.recipe import SourceTable
 from ftc.resolve import is_local
 from ftc.rules.context import Context
@@ -20,10 +20,13 @@ def _sources(c: Context) -> Iterator[tuple[str, int, SourceTable]]:
             yield part, index, row
 
 
+def _is_chat(c: Context) -> bool:
+    return c.recipe.data.train[0].format in CHAT_FORMATS
+
+
 def base_without_template(c: Context) -> Iterator[Diagnostic]:
     """FTC505"""
-    is_chat = c.recipe.data.train[0].format in CHAT_FORMATS
-    if is_chat and c.settings.chat_template == "auto" and c.facts.model.chat_template is False:
+    if _is_chat(c) and c.settings.chat_template == "auto" and c.facts.model.chat_template is False:
         family = c.facts.model.chat_template_family
         known = family if family in c.facts.stack.training_families else "qwen3"
         yield c.error(
@@ -214,13 +217,17 @@ def template_without_markers(c: Context) -> Iterator[Diagnostic]:
     name = c.settings.chat_template
     unmarked_file = template is not None and not _GENERATION.search(template[1])
     unmarked_family = name in c.facts.stack.template_families and name not in c.facts.stack.training_families
-    if unmarked_file or unmarked_family:
+    marks = template_marks(c.facts.model.id)
+    unmarked_own = name == "auto" and _is_chat(c) and marks is not None and not marks.own
+    if unmarked_file or unmarked_family or unmarked_own:
         yield c.error(
             "FTC516",
-            f"template `{name}` does not mark which tokens are the assistant's",
-            ("model", "chat_template"),
-            "put `{% generation %}` ... `{% endgeneration %}` round the assistant's text and its terminator, "
-            'or write `loss_on = "completion"`',
+            "the tokenizer's own chat template does not mark which tokens are the assistant's"
+            if unmarked_own
+            else f"template `{name}` does not mark which tokens are the assistant's",
+            ("method", "loss_on") if unmarked_own else ("model", "chat_template"),
+            'write `loss_on = "completion"`, which trains the last answer of each row',
+            "or put `{% generation %}` ... `{% endgeneration %}` round the assistant's text and its terminator",
         )
 
 

@@ -1,0 +1,177 @@
+"""llama31-8b-qlora: LoRA on 4-bit weights of meta-llama/Llama-3.1-8B-Instruct, on 1xRTX4090-24GB.
+
+    ./launch.sh                                                checks, then trains
+    accelerate launch --config_file accelerate.yaml train.py   trains
+
+Made by ftc 0.1.0 from recipe.toml. Who chose each value, and why: resolved.json.
+"""
+
+import json
+import os
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+# Before the imports, which read them: the libraries' telemetry is off unless asked for.
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("DO_NOT_TRACK", "1")
+
+import torch
+from datasets import Dataset, load_dataset
+from peft import LoraConfig
+from transformers import (
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+)
+from trl import SFTConfig, SFTTrainer
+
+HERE = Path(__file__).resolve().parent
+RUN = Path(os.environ.get("FTC_RUN_DIR", HERE / "run"))  # checkpoints, result, report
+MODEL = "meta-llama/Llama-3.1-8B-Instruct"
+SYSTEM_PROMPT = "You are a concise support agent."
+
+# --- Tokenizer and data -----------------------------------------------------
+
+
+def load_tokenizer() -> PreTrainedTokenizerBase:
+    tokenizer = AutoTokenizer.from_pretrained(
+        MODEL,
+        revision="0e9e39f249a16976918f6564b8830bc894c89659",
+        trust_remote_code=False,
+    )
+    template = resources.files("trl") / "chat_templates" / "llama3_training.jinja"
+    tokenizer.chat_template = template.read_text(encoding="utf-8")
+    return tokenizer
+
+
+def no_robots_row(row: dict[str, Any]) -> dict[str, Any]:
+    messages = row["messages"]
+    if messages[0]["role"] != "system":
+        messages = [{"role": "system", "content": SYSTEM_PROMPT}, *messages]
+    return {"messages": messages}
+
+
+def load_rows() -> tuple[Dataset, Dataset | None]:
+    no_robots = load_dataset(
+        "HuggingFaceH4/no_robots",
+        split="train",
+    )
+    no_robots = no_robots.map(no_robots_row, remove_columns=no_robots.column_names)
+    parts = no_robots.train_test_split(0.02, seed=42)
+    return parts["train"], parts["test"]
+
+
+# --- Guards -----------------------------------------------------------------
+
+
+class Guard(TrainerCallback):
+    """Stops a run that is not the planned one; marks checkpoints that are whole."""
+
+    def __init__(self, trainer: SFTTrainer) -> None:
+        self.trainer = trainer
+        state = trainer.accelerator.state
+        found = (state.num_processes, state.distributed_type.value)
+        if found != (1, "NO"):
+            raise SystemExit(f"planned 1 x NO, found {found}")
+
+    def on_save(self, _: object, state: Any, *__: object, **___: object) -> None:
+        self.trainer.accelerator.wait_for_everyone()  # all ranks have written
+        if state.is_world_process_zero:
+            (RUN / f"checkpoint-{state.global_step}" / "complete").touch()
+
+
+def newest_whole_checkpoint() -> str | None:
+    whole = [mark.parent for mark in RUN.glob("checkpoint-*/complete")]
+    newest = max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
+    return None if newest is None else str(newest)
+
+
+# --- Training ---------------------------------------------------------------
+
+
+def make_arguments() -> SFTConfig:
+    return SFTConfig(
+        output_dir=str(RUN),
+        per_device_train_batch_size=1,
+        gradient_accumulation_steps=16,  # x 1 x 1 = 16 sequences a step
+        num_train_epochs=3.0,
+        learning_rate=0.0002,
+        lr_scheduler_type="cosine",
+        warmup_steps=0.03,  # share of all steps
+        weight_decay=0.0,
+        max_grad_norm=1.0,
+        optim="adamw_torch_fused",
+        seed=42,
+        bf16=True,  # left out, TRL turns it on
+        fp16=False,
+        gradient_checkpointing=False,
+        max_length=2048,  # longer rows are cut; preflight.py counts them
+        packing=True,
+        packing_strategy="bfd",  # whole samples, kept apart
+        assistant_only_loss=True,
+        completion_only_loss=False,
+        average_tokens_across_devices=True,  # every token weighs the same
+        save_strategy="steps",
+        save_steps=0.05,  # share of all steps
+        save_total_limit=3,
+        eval_strategy="steps",
+        eval_steps=0.05,
+        per_device_eval_batch_size=1,
+        logging_steps=10,
+        logging_first_step=True,
+        report_to="none",
+        trust_remote_code=False,
+        model_init_kwargs={
+            "dtype": "bfloat16",  # left out, TRL loads float32
+            "attn_implementation": "sdpa",
+            "revision": "0e9e39f249a16976918f6564b8830bc894c89659",
+            "use_safetensors": True,  # never unpickle weights
+        },
+    )
+
+
+def main() -> None:
+    args = make_arguments()
+    tokenizer = load_tokenizer()
+    with args.main_process_first(desc="reading the data"):
+        train_rows, eval_rows = load_rows()
+    quantization = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype="bfloat16",
+    )
+    adapter = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=16,
+        lora_alpha=32,
+        lora_dropout=0.0,
+        target_modules="all-linear",
+    )
+    trainer = SFTTrainer(
+        model=MODEL,
+        args=args,
+        train_dataset=train_rows,
+        eval_dataset=eval_rows,
+        processing_class=tokenizer,
+        quantization_config=quantization,
+        peft_config=adapter,
+    )
+    trainer.add_callback(Guard(trainer))
+    result = trainer.train(resume_from_checkpoint=newest_whole_checkpoint())
+    trainer.save_model(str(RUN / "model"))  # whole weights under every strategy
+    if trainer.is_world_process_zero():
+        losses = [x["loss"] for x in trainer.state.log_history if "loss" in x]
+        report = {"losses": losses, **result.metrics}
+        if torch.cuda.is_available():
+            report["peak_allocated_bytes"] = torch.cuda.max_memory_allocated()
+            report["peak_reserved_bytes"] = torch.cuda.max_memory_reserved()
+        (RUN / "run_report.json").write_text(json.dumps(report, indent=2) + "\n")
+    trainer.accelerator.wait_for_everyone()
+    trainer.accelerator.end_training()  # closes trackers and the process group
+
+
+if __name__ == "__main__":
+    main()
