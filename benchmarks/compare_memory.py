@@ -1,4 +1,4 @@
-"""The closed form against an oracle that ran real library code on fake tensors: one line a configuration, and the errors.
+"""The closed form against an oracle that ran real library code on fake tensors: one line each, and the errors.
 
     python benchmarks/compare_memory.py ORACLE.jsonl
 
@@ -8,7 +8,6 @@ Rows that the closed form does not claim to cover (another loss, another method)
 import json
 import statistics
 import sys
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -100,7 +99,7 @@ def make_settings(row: dict[str, Any]) -> Settings:
         "merge": False,
         "choices": {},
     }
-    return replace(Settings(**values))
+    return Settings(**values)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from typing import Any
 BASE = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")
 PINNED_FEATURES = ("deepspeed", "bitsandbytes")
 FREE_FEATURES = ("wandb", "tensorboard", "mlflow", "trackio")
-PYTHON_TAGS = re.compile(r"-(py2\.py3|py3|cp3|cp311|cp312|cp313)-(none|abi3|cp311|cp312|cp313)-")
+PYTHON_TAGS = re.compile(r"-(py2\.py3-none|py3\d*-none|cp3\d*-abi3|(cp311|cp312|cp313)-(cp311|cp312|cp313|none))-")
 PROJECT = """\
 [project]
 name = "stack"

@@ -27,6 +27,7 @@ FLOORS = {
     "ftc.compile": 5,
     "ftc.show": 6,
     "ftc.cli": 7,
+    "ftc.start": 8,
 }
 # On one floor, these stand in the order given: a later one may import an earlier one.
 STAIRS = (

@@ -215,9 +215,7 @@ def test_what_people_type(typed: str, name: str) -> None:
     assert [g["name"] for g in GPUS if folded(typed) in map(folded, g["aliases"])] == [name]
 
 
-@pytest.mark.parametrize(
-    "gpu", [g for g in GPUS if g["usable_memory_bytes"]], ids=lambda gpu: str(gpu["name"])
-)
+@pytest.mark.parametrize("gpu", [g for g in GPUS if g["usable_memory_bytes"]], ids=lambda gpu: str(gpu["name"]))
 def test_usable_memory_is_near_the_memory_in_the_name(gpu: dict[str, Any]) -> None:
     """Vendors write GB for GiB; reserved memory, ECC and drivers take a part."""
     written = re.search(r"-(\d+)GB", gpu["name"])

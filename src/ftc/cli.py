@@ -4,7 +4,6 @@ import json
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal, TextIO
 
@@ -64,7 +63,7 @@ def compile(  # noqa: PLR0913
         folder = output or Path("out") / outcome.work.settings.name
         bundle = build_bundle(outcome.work)
         faults = compare_bundle(bundle, folder) if check else write_bundle(bundle, folder, recipe.parent, force=force)
-        outcome = replace(outcome, report=make_report((*outcome.report.diagnostics, *faults)))
+        outcome = outcome._replace(report=make_report((*outcome.report.diagnostics, *faults)))
     if as_json:
         return _finish_json([outcome])
     _say(render_report(outcome.report), sys.stderr)

@@ -1,15 +1,14 @@
 """The registry of diagnostic codes, for `ftc explain`, the docs and the tests. A code is never reused."""
 
 import tomllib
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from ftc.diagnostic import Severity
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Code:
+class Code(NamedTuple):
     """What a code means: a summary, why it matters, an example that raises it, the fix."""
 
     code: str

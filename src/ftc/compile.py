@@ -1,8 +1,8 @@
 """The pipeline: read -> Source -> Recipe -> Facts -> checks -> Plan -> Bundle. `write` stands in `ftc.disk`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ftc.diagnostic import Diagnostic, Report, make_report
 from ftc.emit import Bundle, Job, emit_bundle
@@ -18,8 +18,7 @@ from ftc.site import Site, load_site
 from ftc.source import Source, parse_source
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """What the command line asks for."""
 
     recipe: Path
@@ -30,8 +29,7 @@ class Request:
     with_data: bool = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How far the pipeline came. `name` is the recipe's, where it was read; `work` is there once a plan is."""
 
     report: Report
@@ -39,8 +37,7 @@ class Outcome:
     work: Job | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Checked:
+class _Checked(NamedTuple):
     recipe: Recipe
     source: Source
     facts: Facts

@@ -2,14 +2,12 @@
 
 import difflib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Severity = Literal["error", "warning", "advice"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """A stretch of one source line. `line` and `column` count from 1; `text` is the whole line."""
 
     file: str
@@ -19,8 +17,7 @@ class Span:
     text: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Diagnostic:
+class Diagnostic(NamedTuple):
     """One finding. `message` is a short phrase without a final period; a hint says what to type."""
 
     code: str
@@ -32,8 +29,7 @@ class Diagnostic:
     hints: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """All diagnostics of a run, in source order."""
 
     diagnostics: tuple[Diagnostic, ...] = ()

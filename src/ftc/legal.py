@@ -1,7 +1,6 @@
 """Which strategies and offloads can work: asked by the rules (what is written) and the planner (what is open)."""
 
-from dataclasses import dataclass
-from typing import Literal, assert_never
+from typing import Literal, NamedTuple, assert_never
 
 from ftc.facts import Target
 from ftc.settings import Settings
@@ -18,8 +17,7 @@ EIGHT_BIT = frozenset(
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Conflict:
+class Conflict(NamedTuple):
     """Why something cannot work: the diagnostic's code and a phrase."""
 
     code: str
@@ -88,7 +86,7 @@ def _fsdp_conflict(settings: Settings, target: Target) -> Conflict | None:
     return _cpu_conflict("FSDP2", settings, target)
 
 
-def offload_conflict(offload: Offload, strategy: Strategy, settings: Settings) -> Conflict | None:
+def offload_conflict(offload: Offload, strategy: Strategy, settings: Settings, target: Target) -> Conflict | None:
     """Returns why `offload` cannot work with `strategy`, or None."""
     match offload:
         case "none":
@@ -101,6 +99,8 @@ def offload_conflict(offload: Offload, strategy: Strategy, settings: Settings) -
                 return Conflict("FTC310", f"`{strategy}` keeps whole weights; zero3 and fsdp2 can offload them")
             if settings.quantization is not None:
                 return Conflict("FTC311", "quantized weights cannot be offloaded")
+            if strategy == "fsdp2" and target.gpu.is_cpu:
+                return Conflict("FTC310", "FSDP2 offloads from a GPU, the target has none")
         case _:
             assert_never(offload)
     if uses_deepspeed(strategy) and settings.optimizer not in OFFLOAD_OPTIMIZERS:

@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ftc.diagnostic import Diagnostic, did_you_mean, nearest
 from ftc.facts import (
@@ -30,8 +30,7 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _MAX_TEMPLATE_BYTES = 2**20
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Place:
+class _Place(NamedTuple):
     """Where names are looked up: the recipe, its text and its folder."""
 
     recipe: Recipe

@@ -1,8 +1,7 @@
 """What the recipe means once defaults stand in for what it leaves out; each value remembers who chose it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from ftc.facts import Facts, load_defaults, template_marks
 from ftc.recipe import AdapterTable, QuantizationTable, Recipe
@@ -18,8 +17,7 @@ CHAT_FORMATS = frozenset(("chat", "sharegpt", "alpaca"))
 _AMPERE = (8, 0)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """A decided value, who decided it, and why."""
 
     value: Any
@@ -27,15 +25,13 @@ class Choice:
     because: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Quantization:
+class Quantization(NamedTuple):
     bits: int
     kind: str
     double: bool
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Adapter:
+class Adapter(NamedTuple):
     kind: AdapterKind
     r: int
     alpha: int
@@ -44,8 +40,7 @@ class Adapter:
     modules_to_save: tuple[str, ...]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """Every value of the recipe with its defaults filled in, and `choices`: `table.key` -> who chose it."""
 
     name: str

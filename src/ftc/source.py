@@ -7,9 +7,8 @@ accepted and notes where each key and value stands, inside inline tables and arr
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from ftc.diagnostic import Diagnostic, Span
 
@@ -19,15 +18,14 @@ MAX_RECIPE_BYTES = 2 * 2**20
 _KEPT_COLUMNS = 2000  # of a line; what lies further right is named by its column only
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """One TOML file: its name as the user wrote it, its text, the parsed values and where they stand."""
 
     file: str
     text: str
     data: Mapping[str, Any]
-    keys: Mapping[KeyPath, Span] = field(default_factory=lambda: MappingProxyType({}))
-    values: Mapping[KeyPath, Span] = field(default_factory=lambda: MappingProxyType({}))
+    keys: Mapping[KeyPath, Span] = MappingProxyType({})
+    values: Mapping[KeyPath, Span] = MappingProxyType({})
 
     def key(self, *path: str | int) -> Span:
         """Returns where the key stands, or its nearest ancestor that is written down."""

@@ -4,8 +4,7 @@ Every default that bites is written out; what the recipe passes through replaces
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ftc.emit.job import Job
 from ftc.facts import matches_target
@@ -14,8 +13,7 @@ _DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 _PASSED = "passed through from the recipe"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Argument:
+class Argument(NamedTuple):
     """One keyword argument: its name, its value, and a comment where a reader would ask why."""
 
     name: str

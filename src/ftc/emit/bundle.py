@@ -1,8 +1,8 @@
 """The bundle as a value: every file's path and text, and the files that are copied from beside the recipe."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from hashlib import sha256
+from typing import NamedTuple
 
 from ftc.emit.accelerate import emit_accelerate
 from ftc.emit.deepspeed import emit_deepspeed
@@ -21,8 +21,7 @@ from ftc.emit.train import emit_train, train_view
 EXECUTABLE = frozenset(("launch.sh",))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Bundle:
+class Bundle(NamedTuple):
     """`texts`: path -> text. `copies`: path -> (path beside the recipe, sha256)."""
 
     name: str

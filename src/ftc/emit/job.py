@@ -1,7 +1,7 @@
 """One value that holds all that is decided; every emitted file is a view of it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ftc.facts import Facts, Target
 from ftc.plan import Plan
@@ -13,8 +13,7 @@ from ftc.source import Source
 CARRIED_BYTES = 2**20
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Job:
+class Job(NamedTuple):
     """The recipe, the facts, the settled values and the plan. `with_data` carries files of any size."""
 
     recipe: Recipe

@@ -1,7 +1,7 @@
 """launch.sh and submit.sbatch: how a bundle starts. Every value is a literal or quoted."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ftc.emit.environment import render
 from ftc.emit.job import Job
@@ -12,8 +12,7 @@ _DEFAULT_HOURS = "24:00:00"
 FLASH_ATTN_VERSION = "2.8.3.post2"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LaunchView:
+class LaunchView(NamedTuple):
     """What both launch scripts print."""
 
     name: str

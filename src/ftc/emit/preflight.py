@@ -1,7 +1,7 @@
 """preflight.py: what is checked before a GPU hour is spent, and the numbers that it is held against."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ftc import __version__
 from ftc.emit.environment import render
@@ -18,8 +18,7 @@ _TRAINED_WORDS: Mapping[LossOn, str] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PreflightView:
+class PreflightView(NamedTuple):
     """What preflight.py prints. `files`: name in the bundle -> (carried, sha256)."""
 
     version: str

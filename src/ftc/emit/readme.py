@@ -1,6 +1,6 @@
 """README.md of a bundle: what it trains, the budget, how to launch, resume and merge, who chose what."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ftc import __version__
 from ftc.emit.environment import render
@@ -13,15 +13,13 @@ from ftc.plan.memory import COMPONENTS, PHASES
 _BAR = 32
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """Cells of a table, ready to print."""
 
     cells: tuple[str, ...]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ReadmeView:
+class ReadmeView(NamedTuple):
     """What the README prints."""
 
     version: str

@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import NamedTuple
 
 from ftc.emit.job import Job
 from ftc.emit.quoting import python_literal as py
@@ -13,8 +13,7 @@ from ftc.recipe import SourceTable
 from ftc.settings import CHAT_FORMATS
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Reader:
+class Reader(NamedTuple):
     """One source in train.py: a variable, the lines that load it, and the function that reshapes a row, if any."""
 
     variable: str
@@ -23,8 +22,7 @@ class Reader:
     converter: tuple[str, ...]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CarriedFile:
+class CarriedFile(NamedTuple):
     """A local data file: where the recipe has it, and where train.py looks for it."""
 
     facts: RowFacts

@@ -1,7 +1,7 @@
 """train.py: one frozen view of what the run reads, builds and checks, and the template that prints it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ftc import __version__
 from ftc.emit.arguments import (
@@ -20,8 +20,7 @@ _METHOD_WORDS = {None: "full fine-tuning", "lora": "LoRA", "dora": "DoRA", "rslo
 _LINE = 88  # ruff format's width
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ModelView:
+class ModelView(NamedTuple):
     """Which model and tokenizer, and how they are loaded. `place` is where the model is: hub, bundle or outside."""
 
     name: str
@@ -35,8 +34,7 @@ class ModelView:
     adapter: tuple[Argument, ...]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RowsView:
+class RowsView(NamedTuple):
     """Which rows, and how they are reshaped."""
 
     train: tuple[Reader, ...]
@@ -51,8 +49,7 @@ class RowsView:
     concatenates: bool
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrainView:
+class TrainView(NamedTuple):
     """All that train.py and merge.py print."""
 
     version: str

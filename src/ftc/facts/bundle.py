@@ -1,15 +1,15 @@
 """Everything that is known when a recipe is compiled: the model, the stack, the target, the data."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
 
 from ftc.facts.gpus import Target
 from ftc.facts.models import ModelFacts
 from ftc.facts.stacks import StackFacts
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RowFacts:
+class RowFacts(NamedTuple):
     """What probing one local data file told. `text_bytes` sums the strings of all rows, a bound on their tokens."""
 
     path: str
@@ -22,12 +22,11 @@ class RowFacts:
     roles: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DataFacts:
+class DataFacts(NamedTuple):
     """The sources of a recipe: (part, index) -> its files, empty where it lives on the hub; weights by index."""
 
-    files: Mapping[tuple[str, int], tuple[RowFacts, ...]] = field(default_factory=dict)
-    weights: Mapping[int, float] = field(default_factory=dict)
+    files: Mapping[tuple[str, int], tuple[RowFacts, ...]] = MappingProxyType({})
+    weights: Mapping[int, float] = MappingProxyType({})
 
     def rows(self, part: str, index: int) -> int | None:
         """Returns the number of rows of a source, or None where it is not known."""
@@ -36,16 +35,14 @@ class DataFacts:
         return sum(c for c in counts if c is not None) if files and None not in counts else None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LocalModel:
+class LocalModel(NamedTuple):
     """A model folder beside the recipe: its files (relative name -> (sha256, bytes))."""
 
     folder: str
     files: Mapping[str, tuple[str, int]]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Facts:
+class Facts(NamedTuple):
     """What the names in a recipe stand for. `target` is None where only the recipe is checked."""
 
     model: ModelFacts

@@ -2,15 +2,13 @@
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from ftc.facts.files import read_data
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Constants:
+class Constants(NamedTuple):
     """Two tables of numbers; a key that is missing is a bug."""
 
     memory: Mapping[str, float]

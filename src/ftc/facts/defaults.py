@@ -1,15 +1,13 @@
 """What stands in for a key that the recipe leaves out, with the reason that the bundle's README quotes."""
 
 import tomllib
-from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from ftc.facts.files import read_data
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Default:
+class Default(NamedTuple):
     """A value and why it is the default."""
 
     value: Any

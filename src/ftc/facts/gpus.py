@@ -3,9 +3,8 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from ftc.diagnostic import Diagnostic, Span, did_you_mean
 from ftc.facts.files import read_data
@@ -15,8 +14,7 @@ _CPU = re.compile(r"(?i)cpu-(\d{1,5})gb")
 _MAX_NODES, _MAX_GPUS = 4096, 256
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class GpuFacts:
+class GpuFacts(NamedTuple):
     """One kind of GPU. `usable_memory_bytes` is what torch reports as total; bandwidths are per GPU, one way."""
 
     name: str
@@ -42,8 +40,7 @@ class GpuFacts:
         return self.vendor == "cpu"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """The hardware that a bundle is compiled for."""
 
     gpu: GpuFacts
@@ -73,9 +70,7 @@ def load_gpus() -> tuple[GpuFacts, ...]:
 
 def _read_gpu(record: Mapping[str, Any]) -> GpuFacts:
     capability = record["compute_capability"]
-    plain = {
-        n: record[n] for n in GpuFacts.__dataclass_fields__ if n not in ("aliases", "compute_capability", "sources")
-    }
+    plain = {n: record[n] for n in GpuFacts._fields if n not in ("aliases", "compute_capability", "sources")}
     return GpuFacts(
         **plain,
         aliases=tuple(record["aliases"]),
@@ -100,8 +95,8 @@ def find_gpu(name: str) -> GpuFacts | None:
     if cpu:
         base = next(g for g in load_gpus() if g.is_cpu)
         source = "written in the target"
-        return replace(
-            base, name=f"CPU-{cpu[1]}GB", usable_memory_bytes=int(cpu[1]) * 2**30, usable_memory_source=source
+        return base._replace(
+            name=f"CPU-{cpu[1]}GB", usable_memory_bytes=int(cpu[1]) * 2**30, usable_memory_source=source
         )
     return None
 

@@ -2,15 +2,13 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 Condition = frozenset[str]
 ALWAYS: Condition = frozenset()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Edge:
+class Edge(NamedTuple):
     """A dependency: the key of a package, the extras taken of it, and the marker under which it is needed."""
 
     to: str
@@ -18,8 +16,7 @@ class Edge:
     marker: str | None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LockedPackage:
+class LockedPackage(NamedTuple):
     """One version of one package; `extras` are its optional dependencies."""
 
     name: str
@@ -29,16 +26,14 @@ class LockedPackage:
     extras: Mapping[str, tuple[Edge, ...]]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Lock:
+class Lock(NamedTuple):
     """`packages` by key (`name==version`); `features` are sets of packages that a recipe can need."""
 
     packages: Mapping[str, LockedPackage]
     features: Mapping[str, tuple[Edge, ...]]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LockedRequirement:
+class LockedRequirement(NamedTuple):
     """One line of a requirements file."""
 
     name: str

@@ -2,15 +2,13 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from ftc.facts.files import DATA, read_data
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ApiField:
+class ApiField(NamedTuple):
     """One argument of a pinned class. `accepts` names the TOML types that its annotation takes."""
 
     name: str
@@ -18,16 +16,14 @@ class ApiField:
     accepts: tuple[str, ...]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Renamed:
+class Renamed(NamedTuple):
     """What an old argument became: the name or recipe key to use, or None where nothing replaces it."""
 
     use: str | None
     why: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ApiClass:
+class ApiClass(NamedTuple):
     """A class or function that train.py fills: its arguments, the old names, and those that ftc sets itself."""
 
     name: str
@@ -36,8 +32,7 @@ class ApiClass:
     owned: Mapping[str, str | None]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StackFacts:
+class StackFacts(NamedTuple):
     """One stack, read from its folder under `facts/data/stacks`."""
 
     name: str

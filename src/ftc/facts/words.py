@@ -2,9 +2,8 @@
 
 import re
 import tomllib
-from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from ftc.facts.files import read_data
 
@@ -15,8 +14,7 @@ def load_words() -> dict[str, dict[str, Any]]:
     return tomllib.loads(read_data("words.toml"))
 
 
-@dataclass(frozen=True, slots=True)
-class Marks:
+class Marks(NamedTuple):
     """Whether trl trains with a model's own chat template, and the marked template nearest to it, if any."""
 
     own: bool

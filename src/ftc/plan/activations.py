@@ -4,7 +4,7 @@ Coefficients were read off storages that real transformers, PEFT and TRL code al
 Llama-3.1-8B layer in bfloat16 keeps 49.03 hidden units of bytes a token, which the terms below add up to.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ftc.facts import Facts, load_constants
 from ftc.plan.candidates import Candidate
@@ -15,8 +15,7 @@ _EAGER_SCORE_BYTES = 8  # bf16 scores, their float32 softmax, its bf16 copy
 _MASK_BYTES = 3  # a boolean mask of all pairs and its bf16 form
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Activations:
+class Activations(NamedTuple):
     """Bytes: kept by all layers until backward; the extra of the one layer in work; the LM head's buffers."""
 
     saved: int

@@ -1,7 +1,7 @@
 """Every way to run the recipe on the target that is legal, before any is costed."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ftc.facts import Target
 from ftc.legal import OFFLOADS, STRATEGIES, Offload, Strategy, offload_conflict, strategy_conflict
@@ -9,8 +9,7 @@ from ftc.recipe import PlanTable
 from ftc.settings import Settings
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """One way to run: `micro_batch * gradient_accumulation * GPUs` is the global batch."""
 
     strategy: Strategy
@@ -29,7 +28,7 @@ def list_candidates(pinned: PlanTable, settings: Settings, target: Target) -> It
         if strategy_conflict(strategy, settings, target):
             continue
         for offload in offloads:
-            if offload_conflict(offload, strategy, settings):
+            if offload_conflict(offload, strategy, settings, target):
                 continue
             for micro_batch in micro_batches(pinned, settings, target):
                 for recompute in checkpointing:

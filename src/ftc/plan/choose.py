@@ -1,7 +1,7 @@
 """The choice: of all candidates that fit at the upper bound the fastest, then the simplest, then the roomiest."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ftc.facts import Facts, Target
 from ftc.legal import OFFLOADS, STRATEGIES
@@ -15,8 +15,7 @@ _TIE = 0.05  # times this near to each other are not told apart by the model
 _SHOWN_ALTERNATIVES = 5
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Costed:
+class Costed(NamedTuple):
     """A candidate with its memory and time."""
 
     candidate: Candidate
@@ -24,16 +23,14 @@ class Costed:
     duration: Duration
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Alternative:
+class Alternative(NamedTuple):
     """A candidate that was not chosen, and why."""
 
     costed: Costed
     why_not: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """What ftc decided: the candidate, its budget, a `Choice` for each decision, and the near-ties."""
 
     candidate: Candidate

@@ -1,7 +1,7 @@
 """The memory of one rank: the peak over the phases of a step, each a sum of named components. Pure arithmetic."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ftc.facts import Facts, load_constants
 from ftc.plan.activations import Activations, budget_activations
@@ -23,8 +23,7 @@ PHASES = ("load", "forward", "loss", "backward", "optimizer step", "evaluation",
 Parts = Mapping[str, int]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Budget:
+class Budget(NamedTuple):
     """Bytes of one rank. `phases` holds the allocator's parts by phase; `peak_bytes` adds what torch does not count.
 
     `low_bytes` and `high_bytes` bound the peak; a plan fits where `high_bytes` does.
@@ -41,8 +40,7 @@ class Budget:
     disk_bytes: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Communication:
+class _Communication(NamedTuple):
     forward: int
     backward: int
 

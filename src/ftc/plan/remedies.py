@@ -1,7 +1,7 @@
 """The smallest single changes that make a recipe fit, each tried with the real budget, never guessed."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from ftc.facts import Facts, Target, load_gpus
 from ftc.plan.choose import cost_candidates, fits, gib
@@ -12,8 +12,7 @@ _MOST_HINTS = 4
 _SHORTEST = 512
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Change:
+class _Change(NamedTuple):
     """What to type, and the recipe as it would then be. `rank`: 0 changes nothing trained, 3 changes the method."""
 
     rank: int
@@ -50,7 +49,7 @@ def _changes(pinned: PlanTable, settings: Settings, facts: Facts) -> Iterator[_C
     assert facts.target is not None
     for target in _larger_targets(facts.target, settings.global_batch):
         text = f"use `--gpus {target.text}`"
-        yield _Change(rank=1, text=text, pinned=pinned, settings=settings, facts=replace(facts, target=target))
+        yield _Change(rank=1, text=text, pinned=pinned, settings=settings, facts=facts._replace(target=target))
     yield from _smaller_recipes(pinned, settings, facts)
 
 
@@ -61,21 +60,21 @@ def _larger_targets(target: Target, global_batch: int) -> Iterator[Target]:
             per_node *= 2
         else:
             nodes *= 2
-        yield replace(target, nodes=nodes, gpus_per_node=per_node)
+        yield target._replace(nodes=nodes, gpus_per_node=per_node)
     roomier = [
         g for g in load_gpus() if (g.usable_memory_bytes or 0) > target.memory_bytes and g.vendor == target.gpu.vendor
     ]
     for gpu in sorted(roomier, key=lambda g: g.usable_memory_bytes or 0)[:4]:
-        yield replace(target, gpu=gpu)
+        yield target._replace(gpu=gpu)
 
 
 def _smaller_recipes(pinned: PlanTable, settings: Settings, facts: Facts) -> Iterator[_Change]:
     if settings.adapter is None and settings.dtype == "float32" and settings.precision == "bf16":
-        smaller = replace(settings, dtype="bfloat16")
+        smaller = settings._replace(dtype="bfloat16")
         yield _Change(rank=2, text='write `[model] dtype = "bfloat16"`', pinned=pinned, settings=smaller, facts=facts)
     length = settings.max_length // 2
     while length >= _SHORTEST:
-        shorter = replace(settings, max_length=length)
+        shorter = settings._replace(max_length=length)
         yield _Change(
             rank=2, text=f"write `[data] max_length = {length}`", pinned=pinned, settings=shorter, facts=facts
         )
@@ -83,11 +82,11 @@ def _smaller_recipes(pinned: PlanTable, settings: Settings, facts: Facts) -> Ite
     if settings.adapter is None:
         lora = Adapter(kind="lora", r=16, alpha=32, dropout=0.0, targets="all-linear", modules_to_save=())
         dtype = "bfloat16" if settings.precision == "bf16" else settings.dtype
-        adapted = replace(settings, adapter=lora, dtype=dtype)
+        adapted = settings._replace(adapter=lora, dtype=dtype)
         yield _Change(rank=3, text='add `[adapter] kind = "lora"`', pinned=pinned, settings=adapted, facts=facts)
-        quantized = replace(adapted, quantization=Quantization(bits=4, kind="nf4", double=True))
+        quantized = adapted._replace(quantization=Quantization(bits=4, kind="nf4", double=True))
         text = 'add `[adapter] kind = "lora"` and `[quantization] bits = 4`'
         yield _Change(rank=3, text=text, pinned=pinned, settings=quantized, facts=facts)
     elif settings.quantization is None:
-        quantized = replace(settings, quantization=Quantization(bits=4, kind="nf4", double=True))
+        quantized = settings._replace(quantization=Quantization(bits=4, kind="nf4", double=True))
         yield _Change(rank=3, text="add `[quantization] bits = 4`", pinned=pinned, settings=quantized, facts=facts)

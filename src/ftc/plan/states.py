@@ -1,7 +1,6 @@
 """Model states of one rank: weights, adapter, gradients, optimizer; on the GPU or in host memory."""
 
-from dataclasses import dataclass
-from typing import Literal, assert_never
+from typing import Literal, NamedTuple, assert_never
 
 from ftc.facts import Facts, ModuleFacts, load_constants, matches_target
 from ftc.legal import EIGHT_BIT, shards_weights, uses_deepspeed
@@ -15,8 +14,7 @@ _FACTORED = ("adafactor",)
 _NO_STATE = ("sgd",)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Counts:
+class Counts(NamedTuple):
     """Parameter counts: the base, what bitsandbytes quantizes of it, the adapter, whole copies that are trained."""
 
     base: int
@@ -26,8 +24,7 @@ class Counts:
     trainable: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class States:
+class States(NamedTuple):
     """Bytes of the model states: on the GPU of each rank, and in host memory of each rank."""
 
     weights: int

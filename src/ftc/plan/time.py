@@ -3,8 +3,8 @@
 The closed form and its constants are those of public training tables; see `constants.toml` for each source.
 """
 
-from dataclasses import dataclass
 from math import ceil
+from typing import NamedTuple
 
 from ftc.facts import Facts, load_constants
 from ftc.legal import shards_weights
@@ -13,8 +13,7 @@ from ftc.plan.states import count_parameters
 from ftc.settings import Settings
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Duration:
+class Duration(NamedTuple):
     """Seconds of one optimizer step and hours of the run; None where rows or hardware are not known."""
 
     step_seconds: float | None

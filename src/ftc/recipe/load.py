@@ -2,7 +2,6 @@
 
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, get_args
 
@@ -53,8 +52,7 @@ def apply_overrides(source: Source, overrides: Sequence[str]) -> tuple[Source, t
             path[:end]: _override_span(text) for end in range(1, len(path) + 1) if path[:end] not in source.keys
         }
         spans[path] = _override_span(text)
-        source = replace(
-            source,
+        source = source._replace(
             data=data,
             keys=MappingProxyType({**source.keys, **spans}),
             values=MappingProxyType({**source.values, path: _override_span(text)}),

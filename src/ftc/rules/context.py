@@ -1,6 +1,6 @@
 """What a rule sees, and short ways to say where and how bad."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ftc.diagnostic import Diagnostic, Severity, Span
 from ftc.facts import Facts, Target
@@ -11,8 +11,7 @@ from ftc.source import Source
 Path = tuple[str | int, ...]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Context:
+class Context(NamedTuple):
     """The recipe with its text, the facts behind its names, and the values with defaults filled in."""
 
     recipe: Recipe

@@ -59,7 +59,7 @@ def offload_impossible(c: Context) -> Iterator[Diagnostic]:
         return
     candidates = (strategy,) if strategy else STRATEGIES
     able = [s for s in candidates if strategy_conflict(s, c.settings, c.target) is None]
-    conflicts = [offload_conflict(offload, s, c.settings) for s in able]
+    conflicts = [offload_conflict(offload, s, c.settings, c.target) for s in able]
     if conflicts and all(conflicts):
         conflict = conflicts[-1]
         assert conflict is not None
