@@ -83,7 +83,7 @@ def make_settings(row: dict[str, Any]) -> Settings:
         modules_to_save=(),
     )
     quantization = Quantization(bits=4, kind="nf4", double=not row["no_dq"])
-    blank = SimpleNamespace(**dict.fromkeys(Settings.__dataclass_fields__))
+    blank = SimpleNamespace(**dict.fromkeys(Settings._fields))
     values = {
         **vars(blank),
         "new_tokens": (),

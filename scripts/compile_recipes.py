@@ -1,4 +1,4 @@
-"""Compiles every recipe of `recipes/` for its target into `out/`, or with --check says which bundle is not up to date."""
+"""Compiles every recipe of `recipes/` for its target into `out/`; with --check, says which is not up to date."""
 
 import sys
 import tomllib

@@ -135,13 +135,13 @@ def accepts(hint: Any) -> set[str]:
         return accepts(typing.get_args(hint)[0])
     if origin is typing.Literal:
         return {PLAIN[type(a)] for a in typing.get_args(hint)}
-    named = {list: "list", tuple: "list", set: "list", dict: "dict"}
-    base = origin or hint
-    if base in named:
-        return {named[base]}
-    if isinstance(base, type) and issubclass(base, enum.Enum):
-        return {"str"}
-    return {"any"} if base in (Any, inspect.Parameter.empty) else {"str"} if base is os.PathLike else {"any"}
+    return {kind_of(origin or hint)}
+
+
+def kind_of(base: Any) -> str:
+    named = {list: "list", tuple: "list", set: "list", dict: "dict", os.PathLike: "str"}
+    is_enum = isinstance(base, type) and issubclass(base, enum.Enum)
+    return "str" if is_enum else named.get(base, "any")
 
 
 def extract_functions() -> dict[str, Any]:
@@ -187,7 +187,7 @@ def extract_attention() -> list[str]:
 
 
 def extract_accelerate() -> dict[str, list[str]]:
-    """Returns the keys of accelerate's config file; those inside its sub-tables are read as variables or dataclasses."""
+    """Returns the keys of accelerate's config file; it reads those of sub-tables as environment variables."""
     import accelerate
     from accelerate.commands.config.config_args import ClusterConfig
     from accelerate.utils import dataclasses as plugins

@@ -2,6 +2,7 @@
 # llama31-70b-qlora: check, then train, on one machine with 4 x A100-80GB-SXM.
 #
 #   ./launch.sh                          builds .venv from requirements.txt, once
+#   ./launch.sh --setup                  builds .venv only, for example on a login node
 #   FTC_PYTHON=/opt/env/bin/python ./launch.sh    uses an environment of yours; its versions are checked
 #
 # Started again after a crash it goes on from the newest whole checkpoint under run/.
@@ -31,6 +32,9 @@ else
   fi
 fi
 
+if [[ "${1:-}" == --setup ]]; then
+  exec "$python" preflight.py --versions
+fi
 "$python" preflight.py
 "$python" -m accelerate.commands.accelerate_cli launch --config_file accelerate.yaml \
   --main_process_port "${MASTER_PORT:-0}" \

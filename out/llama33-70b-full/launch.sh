@@ -2,6 +2,7 @@
 # llama33-70b-full: check, then train, on one machine of 2 with 8 x H100-80GB-SXM.
 #
 #   ./launch.sh                          builds .venv from requirements.txt, once
+#   ./launch.sh --setup                  builds .venv only, for example on a login node
 #   FTC_PYTHON=/opt/env/bin/python ./launch.sh    uses an environment of yours; its versions are checked
 #   NODE_RANK=0 MASTER_ADDR=host0 ./launch.sh     on each of the 2 machines, with its own rank
 #
@@ -33,6 +34,9 @@ else
   fi
 fi
 
+if [[ "${1:-}" == --setup ]]; then
+  exec "$python" preflight.py --versions
+fi
 "$python" preflight.py
 "$python" -m accelerate.commands.accelerate_cli launch --config_file accelerate.yaml \
   --machine_rank "${NODE_RANK:?0 to 1}" \

@@ -86,6 +86,16 @@ def _fsdp_conflict(settings: Settings, target: Target) -> Conflict | None:
     return _cpu_conflict("FSDP2", settings, target)
 
 
+def _parameter_offload_conflict(strategy: Strategy, settings: Settings, target: Target) -> Conflict | None:
+    if not shards_weights(strategy):
+        return Conflict("FTC310", f"`{strategy}` keeps whole weights; zero3 and fsdp2 can offload them")
+    if settings.quantization is not None:
+        return Conflict("FTC311", "quantized weights cannot be offloaded")
+    if strategy == "fsdp2" and target.gpu.is_cpu:
+        return Conflict("FTC310", "FSDP2 offloads from a GPU, the target has none")
+    return None
+
+
 def offload_conflict(offload: Offload, strategy: Strategy, settings: Settings, target: Target) -> Conflict | None:
     """Returns why `offload` cannot work with `strategy`, or None."""
     match offload:
@@ -95,12 +105,9 @@ def offload_conflict(offload: Offload, strategy: Strategy, settings: Settings, t
             if not uses_deepspeed(strategy):
                 return Conflict("FTC310", f"`{strategy}` has no optimizer offload; zero1, zero2 and zero3 have")
         case "params":
-            if not shards_weights(strategy):
-                return Conflict("FTC310", f"`{strategy}` keeps whole weights; zero3 and fsdp2 can offload them")
-            if settings.quantization is not None:
-                return Conflict("FTC311", "quantized weights cannot be offloaded")
-            if strategy == "fsdp2" and target.gpu.is_cpu:
-                return Conflict("FTC310", "FSDP2 offloads from a GPU, the target has none")
+            conflict = _parameter_offload_conflict(strategy, settings, target)
+            if conflict is not None:
+                return conflict
         case _:
             assert_never(offload)
     if uses_deepspeed(strategy) and settings.optimizer not in OFFLOAD_OPTIMIZERS:

@@ -53,7 +53,8 @@ def shell_word(value: object) -> str:
 
 def markdown_text(text: str) -> str:
     """Returns text in which Markdown and HTML see no markup."""
-    return re.sub(r"([\\`*_{}\[\]()<>#+!|~&$-])", r"\\\1", " ".join(text.split()))
+    plain = re.sub(r"([\\`*_{}\[\]<>#|~&$])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"^([-+=]|\d+[.)])", r"\\\1", plain)
 
 
 def to_json(value: Any) -> str:

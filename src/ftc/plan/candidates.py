@@ -30,6 +30,8 @@ def list_candidates(pinned: PlanTable, settings: Settings, target: Target) -> It
         for offload in offloads:
             if offload_conflict(offload, strategy, settings, target):
                 continue
+            if target.world_size == 1 and strategy != "single" and offload == "none" and not pinned.strategy:
+                continue  # DeepSpeed on one GPU is worth its trouble for offload only
             for micro_batch in micro_batches(pinned, settings, target):
                 for recompute in checkpointing:
                     yield Candidate(

@@ -104,7 +104,7 @@ def state_bytes_per_param(optimizer: str, working_bytes: float) -> float:
 
 
 def budget_states(facts: Facts, settings: Settings, candidate: Candidate) -> States:
-    """Returns the model states of one rank. Formulas: DESIGN of the memory model in `docs/memory.md`, section 1."""
+    """Returns the model states of one rank."""
     assert facts.target is not None
     counts = count_parameters(facts, settings)
     if uses_deepspeed(candidate.strategy):

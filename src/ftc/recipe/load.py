@@ -106,6 +106,8 @@ def _translate(
         path = _path(source, error)
         if path in later or path[:1] in later_tables:
             continue  # said already, in better words
+        if error["type"] == "too_short" and error["input"]:
+            continue  # pydantic counts only the entries that are right
         if error["type"] == "extra_forbidden":
             yield _unknown_key(source, path)
         elif error["type"] == "missing":
