@@ -51,6 +51,7 @@ def extract() -> dict[str, Any]:
         "functions": extract_functions(),
         "optimizers": sorted(o.value for o in OptimizerNames),
         "schedulers": sorted(s.value for s in SchedulerType),
+        "scheduler_arguments": extract_scheduler_arguments(),
         "attention": extract_attention(),
         "accelerate": extract_accelerate(),
         "deepspeed": extract_deepspeed(),
@@ -178,6 +179,17 @@ def is_kwargs_read(node: ast.AST) -> bool:
         and bool(node.args)
         and isinstance(node.args[0], ast.Constant)
     )
+
+
+def extract_scheduler_arguments() -> dict[str, list[str]]:
+    """Returns for each scheduler what `lr_scheduler_kwargs` may hold, `*` for anything; the trainer fills in the rest."""
+    from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION
+
+    filled = {"optimizer", "num_warmup_steps", "num_training_steps", "last_epoch"}
+    return {
+        name.value: sorted("*" if n == "kwargs" else n for n in set(inspect.signature(function).parameters) - filled)
+        for name, function in TYPE_TO_SCHEDULER_FUNCTION.items()
+    }
 
 
 def extract_attention() -> list[str]:

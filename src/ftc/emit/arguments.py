@@ -177,4 +177,6 @@ def _reporting(job: Job) -> Iterator[Argument]:
     yield Argument(name="report_to", value=trackers)
     if settings.trackers:
         yield Argument(name="run_name", value=settings.name)
+    if settings.project and "trackio" in settings.trackers:
+        yield Argument(name="project", value=settings.project)
     yield Argument(name="trust_remote_code", value=settings.trust_remote_code)

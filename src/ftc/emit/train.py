@@ -178,7 +178,7 @@ def _distributed_type(job: Job) -> str:
 def _environment(job: Job) -> dict[str, str]:
     """Returns the variables that train.py sets unless the caller has: telemetry off, the tracker's project."""
     variables = {"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
-    names = {"wandb": "WANDB_PROJECT", "mlflow": "MLFLOW_EXPERIMENT_NAME", "trackio": "TRACKIO_PROJECT"}
+    names = {"wandb": "WANDB_PROJECT", "mlflow": "MLFLOW_EXPERIMENT_NAME"}
     if job.settings.project:
         variables |= {v: job.settings.project for k, v in names.items() if k in job.settings.trackers}
     return variables

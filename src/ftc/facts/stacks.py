@@ -40,6 +40,7 @@ class StackFacts(NamedTuple):
     classes: Mapping[str, ApiClass]
     optimizers: tuple[str, ...]
     schedulers: tuple[str, ...]
+    scheduler_arguments: Mapping[str, tuple[str, ...]]
     attention: tuple[str, ...]
     template_families: tuple[str, ...]
     training_families: tuple[str, ...]
@@ -70,6 +71,7 @@ def load_stack(name: str) -> StackFacts | None:
         classes={n: _read_class(n, f, renamed.get(n, {}), owned.get(n, {})) for n, f in surfaces.items()},
         optimizers=tuple(api["optimizers"]),
         schedulers=tuple(api["schedulers"]),
+        scheduler_arguments={name: tuple(names) for name, names in api["scheduler_arguments"].items()},
         attention=tuple(api["attention"]),
         template_families=tuple(api["chat_templates"]["families"]),
         training_families=tuple(api["chat_templates"]["training"]),

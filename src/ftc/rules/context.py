@@ -27,6 +27,10 @@ class Context(NamedTuple):
     def error(self, code: str, message: str, at: Path, *hints: str, note: str = "", label: str = "") -> Diagnostic:
         return self._say("error", code, message, at, hints, note, label)
 
+    def wrong_key(self, code: str, message: str, at: Path, *hints: str, note: str = "") -> Diagnostic:
+        """Returns an error about the key itself, not its value."""
+        return self.error(code, message, at, *hints, note=note)._replace(span=self.source.key(*at))
+
     def warning(self, code: str, message: str, at: Path, *hints: str, note: str = "") -> Diagnostic:
         return self._say("warning", code, message, at, hints, note, "")
 

@@ -112,7 +112,7 @@ def unknown_column_key(c: Context) -> Iterator[Diagnostic]:
             if name not in known:
                 at = ("data", part, index, "columns", name)
                 message = f"format `{row.format}` has no column `{name[:80]}`"
-                yield c.error("FTC512", message, at, *did_you_mean(name, known))
+                yield c.wrong_key("FTC512", message, at, *did_you_mean(name, known))
 
 
 def missing_column(c: Context) -> Iterator[Diagnostic]:
@@ -178,7 +178,7 @@ def unknown_role_key(c: Context) -> Iterator[Diagnostic]:
         for name in row.roles or {}:
             if name not in known:
                 at = ("data", part, index, "roles", name)
-                yield c.error("FTC522", f"there is no role `{name[:80]}` to map to", at, *did_you_mean(name, known))
+                yield c.wrong_key("FTC522", f"there is no role `{name[:80]}` to map to", at, *did_you_mean(name, known))
 
 
 def roles_disagree(c: Context) -> Iterator[Diagnostic]:

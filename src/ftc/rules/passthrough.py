@@ -1,5 +1,6 @@
 """`[train.extra]`, `[adapter.extra]`, `[model.extra]`: each argument held against the pinned class that takes it."""
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -27,16 +28,16 @@ def _check_argument(
     if name in surface.owned:
         key = surface.owned[name]
         hint = f"write `{key}`" if key else "remove it: ftc sets it itself"
-        yield c.error("FTC403", f"`{name}` is set by ftc, so it cannot be passed through", at, hint)
+        yield c.wrong_key("FTC403", f"`{name}` is set by ftc, so it cannot be passed through", at, hint)
     elif old is not None:
         hint = f"write `{old.use}`" if old.use else "remove it: nothing replaces it"
         message = f"`{name}` does not exist in {_versioned(c, surface)} any more"
-        yield c.error("FTC402", message, at, hint, note=old.why)
+        yield c.wrong_key("FTC402", message, at, hint, note=old.why)
     elif name not in surface.fields:
         known = [n for n in surface.fields if n not in surface.owned]
         hints = did_you_mean(name, known, limit=0) or (f"see the arguments of {surface.name}",)
         hints = _renamed_hint(surface, name) or hints
-        yield c.error("FTC401", f"{_versioned(c, surface)} has no argument `{name[:80]}`", at, *hints)
+        yield c.wrong_key("FTC401", f"{_versioned(c, surface)} has no argument `{name[:80]}`", at, *hints)
     else:
         yield from _check_type(c, surface.fields[name], at, value)
 
@@ -56,11 +57,25 @@ def _versioned(c: Context, surface: ApiClass) -> str:
 def _check_type(c: Context, field: ApiField, at: tuple[str, ...], value: object) -> Iterator[Diagnostic]:
     kind = _kind(value)
     accepted = set(field.accepts)
-    if kind is None:
-        yield c.error("FTC404", f"`{field.name}` cannot be a date or time", at, f"write {field.type}")
+    if not _is_plain(value):
+        message = f"`{field.name}` holds a date, a time, nan or inf, which no argument takes"
+        yield c.error("FTC404", message, at, "write a number, a string, a list or a table")
     elif "any" not in accepted and kind not in accepted and not (kind == "int" and "float" in accepted):
         message = f"`{field.name}` takes {field.type}, not {kind}"
         yield c.error("FTC404", message, at, f"write a value of type {' or '.join(sorted(accepted - {'null'}))}")
+
+
+def _is_plain(value: object) -> bool:
+    """Returns whether Python source and JSON can both say the value."""
+    match value:
+        case dict():
+            return all(_is_plain(inner) for inner in value.values())
+        case list():
+            return all(_is_plain(inner) for inner in value)
+        case float():
+            return math.isfinite(value)
+        case _:
+            return isinstance(value, bool | int | str)
 
 
 def _kind(value: object) -> str | None:
@@ -77,4 +92,15 @@ def _kind(value: object) -> str | None:
     return None
 
 
-RULES = (passed_arguments,)
+def scheduler_arguments(c: Context) -> Iterator[Diagnostic]:
+    """FTC405"""
+    given = (c.recipe.train.extra or {}).get("lr_scheduler_kwargs")
+    known = c.facts.stack.scheduler_arguments.get(c.settings.scheduler, ())
+    for name in given if isinstance(given, dict) else ():
+        if name not in known and "*" not in known:
+            at = ("train", "extra", "lr_scheduler_kwargs", name)
+            hints = did_you_mean(name, known) or ("remove it",)
+            yield c.wrong_key("FTC405", f"scheduler `{c.settings.scheduler}` has no argument `{name[:80]}`", at, *hints)
+
+
+RULES = (passed_arguments, scheduler_arguments)

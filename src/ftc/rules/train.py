@@ -58,13 +58,12 @@ def scheduler_without_arguments(c: Context) -> Iterator[Diagnostic]:
     """FTC453"""
     needed = load_words()["schedulers_needing"].get(c.settings.scheduler, [])
     given = (c.recipe.train.extra or {}).get("lr_scheduler_kwargs", {})
-    missing = [key for key in needed if key not in given]
-    if missing:
+    if needed and not any(key in given for key in needed):
         yield c.error(
             "FTC453",
-            f"scheduler `{c.settings.scheduler}` needs `{missing[0]}`",
+            f"scheduler `{c.settings.scheduler}` needs {' or '.join(f'`{key}`' for key in needed)}",
             ("train", "scheduler"),
-            f"add `[train.extra] lr_scheduler_kwargs = {{ {missing[0]} = ... }}`",
+            f"add `[train.extra] lr_scheduler_kwargs = {{ {needed[0]} = ... }}`",
         )
 
 
