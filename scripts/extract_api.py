@@ -182,7 +182,7 @@ def is_kwargs_read(node: ast.AST) -> bool:
 
 
 def extract_scheduler_arguments() -> dict[str, list[str]]:
-    """Returns for each scheduler what `lr_scheduler_kwargs` may hold, `*` for anything; the trainer fills in the rest."""
+    """Returns for each scheduler what `lr_scheduler_kwargs` may hold, `*` for anything."""
     from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION
 
     filled = {"optimizer", "num_warmup_steps", "num_training_steps", "last_epoch"}

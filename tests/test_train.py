@@ -1,9 +1,8 @@
 """Bundles really train: on a CPU, from their own launch.sh, in an environment without ftc."""
 
+import contextlib
 import json
-import os
 import shutil
-import signal
 import subprocess
 import time
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from tests.training import compile_bundle, environment, launch, make_python, train, write_recipe
 
 pytest.importorskip("trl")
+psutil = pytest.importorskip("psutil")
 pytestmark = pytest.mark.slow
 
 LORA = '[adapter]\nkind = "lora"\nr = 8\n'
@@ -164,6 +164,9 @@ def test_a_killed_run_goes_on_and_ends_as_an_unbroken_one(gpus: str, plan: str, 
     (half / "trainer_state.json").write_text("{")
     report = train(broken, python)
     assert report["losses"] == pytest.approx(unbroken["losses"], rel=1e-6)
+    again = launch(broken, python)
+    assert again.returncode == 0
+    assert "holds a finished run" in again.stdout, "a finished run must not be trained on"
 
 
 def kill_after_checkpoint(bundle: Path, python: Path) -> None:
@@ -180,9 +183,12 @@ def kill_after_checkpoint(bundle: Path, python: Path) -> None:
     while not list(bundle.glob("run/checkpoint-*/complete")):
         assert time.monotonic() < deadline and run.poll() is None, "no checkpoint before the end"
         time.sleep(0.05)
-    os.killpg(run.pid, signal.SIGKILL)
+    alive = [psutil.Process(run.pid), *psutil.Process(run.pid).children(recursive=True)]
+    for process in alive:  # the launcher starts its workers in sessions of their own
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
     run.wait()
-    time.sleep(1)
+    psutil.wait_procs(alive, timeout=30)
 
 
 @pytest.mark.parametrize("strategy", ["fsdp2", "ddp", "zero2"])

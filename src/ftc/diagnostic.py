@@ -55,8 +55,28 @@ def _position(diagnostic: Diagnostic) -> tuple[str, int, int, str]:
 def nearest(word: str, candidates: Iterable[str], cutoff: float = 0.6) -> str | None:
     """Returns the candidate that `word` is most likely a misspelling of, compared without case."""
     by_folded = {c.casefold(): c for c in candidates}
-    found = difflib.get_close_matches(word[:200].casefold(), by_folded, n=1, cutoff=cutoff)
-    return by_folded[found[0]] if found else None
+    folded = word[:200].casefold()
+    found = difflib.get_close_matches(folded, by_folded, n=3, cutoff=cutoff)
+    return (
+        by_folded[
+            min(found, key=lambda candidate: (_typing_slips(folded, candidate), sorted(candidate) != sorted(folded)))
+        ]
+        if found
+        else None
+    )
+
+
+def _typing_slips(left: str, right: str) -> int:
+    """Returns the optimal string alignment distance: letters dropped, added, replaced, or swapped with a neighbour."""
+    before: list[int] = []
+    row = list(range(len(right) + 1))
+    for i, a in enumerate(left, 1):
+        before, last, row = row, before, [i]
+        for j, b in enumerate(right, 1):
+            row.append(min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (a != b)))
+            if i > 1 and j > 1 and a == right[j - 2] and left[i - 2] == b:
+                row[j] = min(row[j], last[j - 2] + 1)
+    return row[-1]
 
 
 def did_you_mean(word: str, candidates: Sequence[str], *, limit: int = 12) -> tuple[str, ...]:
