@@ -60,8 +60,11 @@ class Guard(TrainerCallback):
 
 def newest_whole_checkpoint() -> str | None:
     whole = [mark.parent for mark in RUN.glob("checkpoint-*/complete")]
-    newest = max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
-    return None if newest is None else str(newest)
+    for path in sorted(whole, key=lambda path: -int(path.name.split("-")[1])):
+        state = json.loads((path / "trainer_state.json").read_text())
+        if state["global_step"] < state["max_steps"]:  # from the last, one more is made
+            return str(path)
+    return None
 
 
 # --- Training ---------------------------------------------------------------
@@ -108,6 +111,9 @@ def make_arguments() -> SFTConfig:
 
 
 def main() -> None:
+    if (RUN / "run_report.json").exists():
+        print(f"{RUN} holds a finished run; move it away to train again")
+        return
     args = make_arguments()
     tokenizer = load_tokenizer()
     with args.main_process_first(desc="reading the data"):

@@ -39,12 +39,20 @@ def list_files(job: Job) -> tuple[CarriedFile, ...]:
             if file.path in found:
                 continue
             carried = job.carries(file.size_bytes)
-            name = PurePosixPath(file.path).name if carried else file.path
-            if name in taken:
-                name = file.path
-            taken.add(name)
+            name = _free_name(file.path, taken) if carried else file.path
+            taken.add(name.casefold())
             found[file.path] = CarriedFile(facts=file, bundle_path=name, carried=carried)
     return tuple(found.values())
+
+
+def _free_name(path: str, taken: set[str]) -> str:
+    """Returns a flat name for the bundle's `data/`, told apart without case, as some file systems do."""
+    name = PurePosixPath(path).name
+    count = 2
+    while name.casefold() in taken:
+        name = f"{PurePosixPath(path).stem}_{count}{PurePosixPath(path).suffix}"
+        count += 1
+    return name
 
 
 def list_readers(job: Job, part: str) -> tuple[Reader, ...]:

@@ -1,0 +1,816 @@
+"""Hostile text in every key of the language: refused with a diagnostic, or carried as plain text and nothing more."""
+
+import ast
+import copy
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ftc.cli import main
+from ftc.emit.quoting import python_literal, shell_word
+
+TINY = Path(__file__).resolve().parent.parent / "recipes" / "tiny"
+TRUE = shutil.which("true") or "/bin/true"
+TRAP = "PWNED"
+
+TEXTS = {
+    "double quote": 'a"b',
+    "single quote": "a'b",
+    "three double": '"""',
+    "three single": "'''",
+    "backslash": "\\",
+    "backslashes and quotes": "\\\\\"\\'\\",
+    "substitution": "$(touch PWNED)",
+    "backticks": "`touch PWNED`",
+    "variable": "${HOME}$PATH",
+    "end of expansion": 'x}" $(touch PWNED) "${y',
+    "semicolon": "a; touch PWNED",
+    "and": "a && touch PWNED #",
+    "newline": "a\ntouch PWNED",
+    "crlf": "a\r\nb",
+    "tab": "a\tb",
+    "expression": "{{ 7*7 }}",
+    "statement": "{% raw %}",
+    "parent": "../../etc/passwd",
+    "root": "/etc/passwd",
+    "home": "~/x",
+    "option": "-rf",
+    "help": "--help",
+    "nul": "a\0b",
+    "escape": "\x1b[31mred\x1b]0;title\x07",
+    "c1": "\x9b31m",
+    "right to left": "a\u202ebca",
+    "surrogate": "\ud800",
+    "line separator": "a\u2028touch PWNED",
+    "next line": "a\x85b",
+    "byte order mark": "\ufeffa",
+    "zero width": "a\u200bb",
+    "long": "x" * 2**17,
+    "python": '\'; import os; os.system("touch PWNED")#',
+    "python docstring": '""" + __import__("os").system("touch PWNED") + """',
+    "python f-string": '{__import__("os").system("touch PWNED")}',
+    "sbatch": "#SBATCH --wrap='touch PWNED'",
+    "cdata": "]]>",
+    "script": "<script>alert(1)</script>",
+    "image": "![x](http://example.com/x.png)",
+    "table": "a | b",
+    "yaml": ": - & * ! % @ ? |",
+    "yaml tag": "!!python/object/apply:os.system ['touch PWNED']",
+    "percent": "%s%n%(x)s",
+    "emoji": "🪁👩‍👩‍👧",
+    "combining": "e\u0301",
+    "empty": "",
+    "blank": " ",
+    "word": "plain",
+}
+
+# --- Recipes with room for a text --------------------------------------------------------------------------------
+
+CHAT: dict[str, Any] = {
+    "name": "tiny",
+    "model": {"base": "tiny/model"},
+    "method": {"kind": "sft", "loss_on": "assistant"},
+    "data": {"max_length": 256, "train": [{"source": "tiny/data/chat.jsonl", "format": "chat"}]},
+    "train": {"max_steps": 5, "global_batch": 16},
+}
+LORA: dict[str, Any] = {**CHAT, "adapter": {"kind": "lora", "r": 4}}
+HUB: dict[str, Any] = {
+    **CHAT,
+    "model": {"base": "Qwen/Qwen3-0.6B"},
+    "data": {"train": [{"source": "trl-lib/Capybara", "format": "chat"}]},
+}
+OWN: dict[str, Any] = {**CHAT, "data": {"max_length": 256, "train": [{"source": "rows.jsonl", "format": "chat"}]}}
+PAIRS: dict[str, Any] = {
+    **CHAT,
+    "method": {"kind": "sft"},
+    "data": {"max_length": 256, "train": [{"source": "rows.jsonl", "format": "prompt-completion"}]},
+}
+SITE: dict[str, Any] = {"slurm": {}, "paths": {}, "environment": {}}
+CPU, GPUS = "1xCPU", "8xA100-80GB"
+
+Rows = Callable[[str], list[dict[str, Any]]]
+
+
+def chat_rows(text: str) -> list[dict[str, Any]]:
+    return [{"messages": [{"role": "user", "content": "Hi"}, {"role": text, "content": "Ho"}]}] * 40
+
+
+def turn_rows(text: str) -> list[dict[str, Any]]:
+    return [{"messages": [{"role": "user", text: "Hi"}, {"role": "assistant", text: "Ho"}]}] * 40
+
+
+def named_rows(text: str) -> list[dict[str, Any]]:
+    return [{text: [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]}] * 40
+
+
+def pair_rows(text: str) -> list[dict[str, Any]]:
+    return [{"prompt": "Hi", text: "Ho"}] * 40
+
+
+class Slot(NamedTuple):
+    """Where a text goes. `path` ends with the key of the value, or with None where the text is the key itself.
+
+    `python`: where the text is accepted it must be a string constant of train.py. `rows`: data that fits it.
+    """
+
+    recipe: dict[str, Any]
+    path: tuple[str | int | None, ...]
+    gpus: str = CPU
+    python: bool = False
+    rows: Rows | None = None
+    site: bool = False
+    value: Any = "x"
+
+
+FIRST = ("data", "train", 0)
+SLOTS = {
+    "name": Slot(CHAT, ("name",)),
+    "description": Slot(CHAT, ("description",)),
+    "description on GPUs": Slot(CHAT, ("description",), GPUS),
+    "stack": Slot(CHAT, ("stack",)),
+    "a key": Slot(CHAT, (None,)),
+    "a table": Slot(CHAT, (None, "kind")),
+    "a key of a table": Slot(CHAT, ("train", None)),
+    "model.base": Slot(CHAT, ("model", "base")),
+    "model.revision": Slot(HUB, ("model", "revision"), GPUS, python=True),
+    "model.dtype": Slot(CHAT, ("model", "dtype")),
+    "model.attention": Slot(CHAT, ("model", "attention")),
+    "model.chat_template": Slot(CHAT, ("model", "chat_template")),
+    "model.new_tokens": Slot(LORA, ("model", "new_tokens", 0), python=True),
+    "model.extra value": Slot(HUB, ("model", "extra", "variant"), GPUS, python=True),
+    "model.extra key": Slot(HUB, ("model", "extra", None), GPUS),
+    "quantization.kind": Slot({**LORA, "quantization": {"bits": 4}}, ("quantization", "kind")),
+    "adapter.kind": Slot(LORA, ("adapter", "kind")),
+    "adapter.targets": Slot(LORA, ("adapter", "targets")),
+    "adapter.targets item": Slot(LORA, ("adapter", "targets", 0)),
+    "adapter.modules_to_save": Slot(LORA, ("adapter", "modules_to_save", 0)),
+    "adapter.extra value": Slot(LORA, ("adapter", "extra", "megatron_core"), python=True),
+    "adapter.extra key": Slot(LORA, ("adapter", "extra", None)),
+    "adapter.extra inner key": Slot(LORA, ("adapter", "extra", "rank_pattern", None), python=True, value=8),
+    "method.kind": Slot(CHAT, ("method", "kind")),
+    "method.loss_on": Slot(CHAT, ("method", "loss_on")),
+    "data.system_prompt": Slot(CHAT, ("data", "system_prompt"), python=True),
+    "data.system_prompt on GPUs": Slot(CHAT, ("data", "system_prompt"), GPUS, python=True),
+    "source": Slot(CHAT, (*FIRST, "source")),
+    "source with an ending": Slot(CHAT, (*FIRST, "source"), value="{}.jsonl"),
+    "eval source": Slot(CHAT, ("data", "eval"), value=[{"source": "{}", "format": "chat"}]),
+    "format": Slot(CHAT, (*FIRST, "format")),
+    "columns value": Slot(OWN, (*FIRST, "columns", "messages"), python=True, rows=named_rows),
+    "columns inner value": Slot(OWN, (*FIRST, "columns", "content"), python=True, rows=turn_rows),
+    "columns of pairs": Slot(PAIRS, (*FIRST, "columns", "completion"), python=True, rows=pair_rows),
+    "columns key": Slot(CHAT, (*FIRST, "columns", None)),
+    "roles value": Slot(OWN, (*FIRST, "roles", "assistant"), python=True, rows=chat_rows),
+    "roles key": Slot(CHAT, (*FIRST, "roles", None)),
+    "split": Slot(HUB, (*FIRST, "split"), GPUS, python=True),
+    "data revision": Slot(HUB, (*FIRST, "revision"), GPUS, python=True),
+    "train.scheduler": Slot(CHAT, ("train", "scheduler")),
+    "train.optimizer": Slot(CHAT, ("train", "optimizer")),
+    "train.precision": Slot(CHAT, ("train", "precision")),
+    "train.extra value": Slot(CHAT, ("train", "extra", "optim_args"), python=True),
+    "train.extra value on GPUs": Slot(CHAT, ("train", "extra", "optim_args"), GPUS, python=True),
+    "train.extra key": Slot(CHAT, ("train", "extra", None)),
+    "train.extra inner value": Slot(CHAT, ("train", "extra", "dataset_kwargs", "a", "b"), python=True),
+    "train.extra inner key": Slot(CHAT, ("train", "extra", "dataset_kwargs", None), python=True),
+    "train.extra list": Slot(CHAT, ("train", "extra", "optim_target_modules", 0), python=True),
+    **{f"plan.{key}": Slot(CHAT, ("plan", key)) for key in ("strategy", "offload", "kernels", "objective")},
+    "plan.micro_batch": Slot(CHAT, ("plan", "micro_batch")),
+    "checkpoint.every": Slot(CHAT, ("checkpoint", "every")),
+    "checkpoint.best": Slot(CHAT, ("checkpoint", "best")),
+    "track.to": Slot(CHAT, ("track", "to", 0)),
+    "track.project": Slot({**CHAT, "track": {"to": ["wandb"]}}, ("track", "project"), python=True),
+    "output.merge": Slot(LORA, ("output", "merge")),
+    **{
+        f"site slurm.{key}": Slot(SITE, ("slurm", key), GPUS, site=True)
+        for key in ("partition", "account", "qos", "constraint", "time", "gpu_type", "cpus_per_gpu")
+    },
+    "site slurm.modules": Slot(SITE, ("slurm", "modules", 0), GPUS, site=True),
+    "site slurm key": Slot(SITE, ("slurm", None), GPUS, site=True),
+    "site paths.data": Slot(SITE, ("paths", "data"), GPUS, site=True),
+    "site paths.cache": Slot(SITE, ("paths", "cache"), GPUS, site=True),
+    "site paths.cache on a CPU": Slot(SITE, ("paths", "cache"), CPU, site=True),
+    "site environment value": Slot(SITE, ("environment", "GREETING"), GPUS, site=True),
+    "site environment value of a text key": Slot(SITE, ("environment", "description"), GPUS, site=True),
+    "site environment name": Slot(SITE, ("environment", None), GPUS, site=True),
+    "site table": Slot(SITE, (None, "x"), GPUS, site=True),
+}
+
+
+def toml_string(text: str) -> str:
+    """Returns a basic string; what TOML does not allow as it is becomes an escape, a lone surrogate too."""
+    escapes = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+    hidden = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
+    return '"' + "".join(escapes.get(c) or (f"\\u{ord(c):04x}" if hidden.match(c) else c) for c in text) + '"'
+
+
+def toml(value: Any) -> str:
+    match value:
+        case str():
+            return toml_string(value)
+        case bool():
+            return str(value).lower()
+        case dict():
+            return "{" + ", ".join(f"{toml_string(k)} = {toml(v)}" for k, v in value.items()) + "}"
+        case list():
+            return "[" + ", ".join(toml(v) for v in value) + "]"
+        case _:
+            return repr(value)
+
+
+def document(value: Mapping[str, Any]) -> str:
+    return "".join(f"{toml_string(k)} = {toml(v)}\n" for k, v in value.items())
+
+
+def filled(slot: Slot, text: str) -> dict[str, Any]:
+    """Returns the recipe or site with the text in its slot."""
+    whole = copy.deepcopy(slot.recipe)
+    here: Any = whole
+    *above, last = slot.path
+    for part, following in zip(above, slot.path[1:], strict=True):
+        name = text if part is None else part
+        here = here.setdefault(name, [] if isinstance(following, int) else {}) if isinstance(here, dict) else here[name]
+    if isinstance(here, list):
+        here.append(text)
+    elif last is None:
+        here[text] = slot.value
+    elif slot.value == "x":
+        here[last] = text
+    else:
+        here[last] = json.loads(json.dumps(slot.value).replace("{}", json.dumps(text)[1:-1]))
+    return whole
+
+
+# --- What is asked of every outcome ------------------------------------------------------------------------------
+
+
+class Outcome(NamedTuple):
+    code: int
+    out: str
+    err: str
+    bundle: Path
+
+    @property
+    def said(self) -> str:
+        return self.out + self.err
+
+
+Compile = Callable[..., Outcome]
+
+
+@pytest.fixture
+def compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Compile]:
+    """Returns a function that compiles recipe text in an empty folder and holds the outcome against the rules."""
+    (tmp_path / "tiny").symlink_to(TINY)
+    monkeypatch.chdir(tmp_path)
+
+    def compile_text(text: str | bytes, *words: str) -> Outcome:
+        raw = text if isinstance(text, bytes) else text.encode("utf-8")
+        Path("recipe.toml").write_bytes(raw)
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main(["compile", "recipe.toml", *words])
+        said = capsys.readouterr()
+        assert isinstance(stop.value.code, int)
+        outcome = Outcome(stop.value.code, said.out, said.err, tmp_path / said.out.removesuffix("\n"))
+        judge(outcome, raw)
+        return outcome
+
+    yield compile_text
+    assert not trapped(tmp_path), "a text was executed"
+    shutil.rmtree(tmp_path / "out", ignore_errors=True)
+
+
+def trapped(folder: Path) -> list[Path]:
+    return [p for p in folder.rglob("*") if p.name == TRAP]
+
+
+def judge(outcome: Outcome, raw: bytes) -> None:
+    assert outcome.code in (0, 1, 2), outcome.err[-3000:]
+    assert "Traceback" not in outcome.said, outcome.err[-3000:]
+    strange = {ch for ch in outcome.said if ch != "\n" and not ch.isprintable()}
+    assert not strange, f"a terminal would obey {strange}"
+    if outcome.code == 1:
+        assert re.search(r"^error\[FTC\d{3}\]: \S", outcome.err, re.MULTILINE), outcome.err
+        assert len(outcome.err) < 20_000
+    elif outcome.code == 2:
+        assert outcome.err.startswith("ftc: ")
+    else:
+        judge_bundle(outcome.bundle, raw)
+
+
+def judge_bundle(bundle: Path, raw: bytes) -> None:
+    """Every file parses as what it is, and says what it said before."""
+    assert (bundle / "recipe.toml").read_bytes() == raw
+    for path in sorted(bundle.rglob("*.py")):
+        parse_python(path)
+    for path in bundle.glob("*.json"):
+        json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert isinstance(yaml.safe_load((bundle / "accelerate.yaml").read_text(encoding="utf-8")), dict)
+    readme = (bundle / "README.md").read_text(encoding="utf-8")
+    assert not re.search(r"(?<!\\)<script|(?<!\\)!\[|(?<!\\)\]\(", readme)
+    judge_scripts(bundle)
+    judge_manifest(bundle)
+
+
+def judge_scripts(bundle: Path) -> None:
+    for name in ("launch.sh", "submit.sbatch"):
+        done = subprocess.run(["bash", "-n", name], cwd=bundle, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, ""), (name, done.stderr)
+    directives = [x for x in (bundle / "submit.sbatch").read_text("utf-8").splitlines() if x.startswith("#SBATCH")]
+    assert all(re.fullmatch(r"#SBATCH --[a-z-]+(=[\w.,:+/%-]+)?", line) for line in directives), directives
+    assert not any("--wrap" in line for line in directives)
+    environment = {**os.environ, "FTC_PYTHON": TRUE}
+    done = subprocess.run(["./launch.sh"], cwd=bundle, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+
+
+def judge_manifest(bundle: Path) -> None:
+    lines = (bundle / "MANIFEST.sha256").read_text(encoding="utf-8").split("\n")[:-1]
+    listed = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
+    found = {
+        p.relative_to(bundle).as_posix(): sha256(p.read_bytes()).hexdigest() for p in bundle.rglob("*") if p.is_file()
+    }
+    assert {name: digest for name, digest in found.items() if name != "MANIFEST.sha256"} == listed
+
+
+def parse_python(path: Path) -> ast.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # an invalid escape is only a warning yet
+        text = path.read_text(encoding="utf-8")
+        compile(text, path.name, "exec")
+        return ast.parse(text)
+
+
+def constants(path: Path) -> set[str]:
+    nodes = ast.walk(parse_python(path))
+    return {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+
+
+def write_rows(rows: list[dict[str, Any]]) -> None:
+    Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+# --- Every text in every key -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+@pytest.mark.parametrize("slot", SLOTS.values(), ids=SLOTS)
+def test_a_text_is_refused_or_stays_a_text(slot: Slot, text: str, compiled: Compile) -> None:
+    if slot.rows is not None:
+        write_rows(slot.rows(text))
+    words = ["--gpus", slot.gpus]
+    if slot.site:
+        Path("site.toml").write_text(document(filled(slot, text)), encoding="utf-8")
+        words += ["--site", "site.toml"]
+    outcome = compiled(document(CHAT if slot.site else filled(slot, text)), *words)
+    if outcome.code == 0 and slot.python:
+        assert text in constants(outcome.bundle / "train.py")
+
+
+MEANT = ("data.system_prompt", "train.extra value", "description", "site environment value", "site paths.cache")
+HARMLESS = ("double quote", "three single", "substitution", "expression", "table", "yaml", "emoji", "python", "option")
+
+
+@pytest.mark.parametrize("text", HARMLESS)
+@pytest.mark.parametrize("slot", MEANT)
+def test_a_text_that_only_looks_odd_is_taken(slot: str, text: str, compiled: Compile) -> None:
+    """Refusing everything would pass the test above; prose and paths may hold any printable character."""
+    place = SLOTS[slot]
+    Path("site.toml").write_text(document(filled(place, TEXTS[text]) if place.site else {}), encoding="utf-8")
+    recipe = CHAT if place.site else filled(place, TEXTS[text])
+    assert compiled(document(recipe), "--gpus", place.gpus, "--site", "site.toml").code == 0
+
+
+@pytest.mark.parametrize(
+    "slot", ["data.system_prompt", "name", "a key", "train.extra inner key", "site environment name"]
+)
+def test_a_mebibyte_is_refused_in_few_words(slot: str, compiled: Compile) -> None:
+    place, text = SLOTS[slot], "x" * 2**20
+    Path("site.toml").write_text(document(filled(place, text) if place.site else {}), encoding="utf-8")
+    recipe = CHAT if place.site else filled(place, text)
+    outcome = compiled(document(recipe), "--gpus", CPU, "--site", "site.toml")
+    assert outcome.code == 1 and len(outcome.err) < 1000
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+@pytest.mark.parametrize(
+    "option", ["--gpus", "--set", "--set=data.system_prompt", "--set=train.extra.optim_args", "--set key"]
+)
+def test_a_text_on_the_command_line_is_refused_or_stays_a_text(option: str, text: str, compiled: Compile) -> None:
+    words = {
+        "--gpus": [f"--gpus={text}"],
+        "--set": ["--gpus", CPU, f"--set={text}"],
+        "--set key": ["--gpus", CPU, f"--set=train.extra.{text}=1"],
+    }.get(option, ["--gpus", CPU, f"{option}={text}"])
+    outcome = compiled(document(CHAT), *words)
+    if option.startswith("--set="):
+        assert outcome.code == 1 or text.strip() in constants(outcome.bundle / "train.py")
+    else:
+        assert outcome.code != 0
+
+
+@pytest.mark.parametrize("text", ["--help", "-rf", "-", "--", ""])
+def test_an_option_as_the_value_of_an_option(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for option in ("--gpus", "--set", "--site", "--output"):
+        with pytest.raises(SystemExit) as stop:
+            main(["compile", str(TINY.parent / "quickstart.toml"), option, text])
+        said = capsys.readouterr()
+        assert stop.value.code in (1, 2) or "Usage" in said.out
+        assert "Traceback" not in said.err
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_what_is_printed_is_no_command_to_the_terminal(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("tiny").symlink_to(TINY)
+    Path("recipe.toml").write_text(
+        document({**CHAT, "description": text, "data": {**CHAT["data"], "system_prompt": text}})
+    )
+    for words in (["check"], ["plan"], ["plan", "--gpus", CPU]):
+        with pytest.raises(SystemExit) as stop:
+            main([words[0], "recipe.toml", *words[1:]])
+        said = capsys.readouterr()
+        assert stop.value.code in (0, 1)
+        assert all(ch == "\n" or ch.isprintable() for ch in said.out + said.err)
+
+
+def test_a_file_name_is_no_command_to_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = "a\x1b[31m\u202eb.toml"
+    (tmp_path / name).write_text("name = 1\n")
+    for path in (tmp_path / name, tmp_path / f"absent{name}"):
+        with pytest.raises(SystemExit) as stop:
+            main(["check", str(path)])
+        said = capsys.readouterr()
+        assert stop.value.code == 1
+        assert all(ch == "\n" or ch.isprintable() for ch in said.out + said.err)
+
+
+# --- Scripts that run --------------------------------------------------------------------------------------------
+
+SPY = f"""#!{sys.executable}
+import json, os
+open(os.environ["SPY"], "w").write(json.dumps({{k: os.environ.get(k) for k in ("GREETING", "HF_HOME", "description")}}))
+"""
+
+
+def stubs(folder: Path) -> Path:
+    """Returns a folder with stand-ins for the commands of a cluster."""
+    folder.mkdir()
+    for name, text in {
+        "spy": SPY,
+        "srun": "#!/bin/sh\n",
+        "module": "#!/bin/sh\n",
+        "scontrol": "#!/bin/sh\necho a b\n",
+    }.items():
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    return folder
+
+
+@pytest.mark.parametrize("script", ["launch.sh", "submit.sbatch"])
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_the_environment_of_the_site_arrives_unchanged(
+    text: str, script: str, compiled: Compile, tmp_path: Path
+) -> None:
+    places = stubs(tmp_path / "bin")
+    site = {"environment": {"GREETING": text, "description": text}, "paths": {"cache": text}}
+    Path("site.toml").write_text(document(site), encoding="utf-8")
+    outcome = compiled(document(CHAT), "--gpus", GPUS, "--site", "site.toml")
+    if outcome.code:
+        return
+    slurm = {
+        "SLURM_SUBMIT_DIR": str(outcome.bundle),
+        "SLURM_NNODES": "1",
+        "SLURM_JOB_ID": "7",
+        "SLURM_JOB_NODELIST": "a",
+    }
+    environment = {
+        "PATH": f"{places}:{os.environ['PATH']}",
+        "FTC_PYTHON": str(places / "spy"),
+        "SPY": str(tmp_path / "seen"),
+    }
+    command = ["bash", script]
+    done = subprocess.run(
+        command, cwd=outcome.bundle, env={**environment, **slurm}, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    seen = json.loads((tmp_path / "seen").read_text())
+    assert seen == {"GREETING": text, "description": text, "HF_HOME": text or None}
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_the_site_path_of_large_data_is_a_plain_constant(text: str, compiled: Compile) -> None:
+    row = json.dumps({"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho" * 2**19}]})
+    Path("rows.jsonl").write_text(row + "\n" + row + "\n")
+    Path("site.toml").write_text(document({"paths": {"data": text}}), encoding="utf-8")
+    outcome = compiled(document(OWN), "--gpus", CPU, "--site", "site.toml")
+    if outcome.code == 0 and text:
+        assert text in constants(outcome.bundle / "train.py")
+
+
+# --- Functions that run ------------------------------------------------------------------------------------------
+
+
+def reader_of(train: Path) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Returns the function of train.py that reshapes a row, with the constants that it reads."""
+    tree = parse_python(train)
+    wanted = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name.endswith("_row")]
+    values = [
+        n for n in tree.body if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) in ("ROLES", "SYSTEM_PROMPT")
+    ]
+    names: dict[str, Any] = {"Any": Any}
+    exec(compile(ast.Module([*values, *wanted], []), "train.py", "exec"), names)
+    found: Callable[[dict[str, Any]], dict[str, Any]] = names[wanted[0].name]
+    return found
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+@pytest.mark.parametrize(
+    "slot", ["columns value", "columns inner value", "columns of pairs", "roles value", "data.system_prompt"]
+)
+def test_rows_are_read_by_the_very_text(slot: str, text: str, compiled: Compile) -> None:
+    place = SLOTS[slot]
+    rows = place.rows(text) if place.rows else chat_rows("assistant")
+    write_rows(rows)
+    recipe = filled(place._replace(recipe=OWN) if slot == "data.system_prompt" else place, text)
+    outcome = compiled(document(recipe), "--gpus", CPU)
+    if outcome.code:
+        return
+    read = reader_of(outcome.bundle / "train.py")(rows[0])
+    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
+    prompt = [{"role": "system", "content": text}] if slot == "data.system_prompt" else []
+    assert read == (
+        {"prompt": "Hi", "completion": "Ho"} if slot == "columns of pairs" else {"messages": prompt + turns}
+    )
+
+
+# --- Files with hostile names or contents ------------------------------------------------------------------------
+
+FILE_NAMES = [
+    n for t in TEXTS.values() if 0 < len(n := t.replace("/", "_")) < 200 and "\0" not in n and "\ud800" not in n
+]
+
+
+@pytest.mark.parametrize("name", FILE_NAMES, ids=ascii)
+def test_a_file_name_that_a_glob_finds(name: str, compiled: Compile) -> None:
+    folder = Path("found")
+    folder.mkdir()
+    rows = (TINY / "data" / "chat.jsonl").read_bytes()
+    (folder / f"{name}.jsonl").write_bytes(rows)
+    (folder / "plain.jsonl").write_bytes(rows)
+    recipe = {**CHAT, "data": {"train": [{"source": "found/*.jsonl", "format": "chat"}]}}
+    outcome = compiled(document(recipe), "--gpus", CPU)
+    if outcome.code == 0:
+        assert {f"{name}.jsonl", "plain.jsonl"} <= constants(outcome.bundle / "train.py")
+
+
+@pytest.mark.parametrize("name", FILE_NAMES, ids=ascii)
+def test_a_file_name_in_a_model_folder(name: str, compiled: Compile) -> None:
+    shutil.copytree(TINY / "model", "model")
+    Path("model", f"{name}.json").write_text("{}")
+    outcome = compiled(document({**CHAT, "model": {"base": "model"}}), "--gpus", CPU)
+    assert outcome.code == 1 or (outcome.bundle / "model" / f"{name}.json").is_file()
+
+
+@pytest.mark.parametrize("name", ["m (1)", "m@1=+,", "ünï", "m.v2", "a/b/c"])
+def test_a_model_folder_with_an_odd_name(name: str, compiled: Compile) -> None:
+    shutil.copytree(TINY / "model", name)
+    assert compiled(document({**CHAT, "model": {"base": name}}), "--gpus", CPU).code == 0
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_a_template_file_is_copied_and_never_rendered(text: str, compiled: Compile) -> None:
+    whole = "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}" + text
+    raw = whole.encode("utf-8", "surrogatepass")
+    Path("odd.jinja").write_bytes(raw)
+    outcome = compiled(document({**CHAT, "model": {"base": "tiny/model", "chat_template": "odd.jinja"}}), "--gpus", CPU)
+    assert outcome.code == 1 or (outcome.bundle / "chat_template.jinja").read_bytes() == raw
+
+
+ODD_FILES = {
+    "nul": b'name = "a\0b"\n',
+    "not utf-8": b'name = "\xff\xfe"\n',
+    "utf-16": "name = 'a'\n".encode("utf-16"),
+    "byte order mark": b"\xef\xbb\xbf" + document(CHAT).encode(),
+    "raw escape": b'name = "\x1b[31m"\n',
+    "raw newline": b'name = "a\nb"\n',
+    "raw direction": 'name = "a" # \u202e\n'.encode(),
+    "comment": document(CHAT).encode() + "# \u202e $(touch PWNED) ' \" '''\n".encode(),
+    "windows": document(CHAT).replace("\n", "\r\n").encode(),
+    "no last newline": document(CHAT).rstrip().encode(),
+    "empty": b"",
+    "three mebibytes": b"# " + b"x" * 3 * 2**20,
+    "a script": b"#!/bin/sh\ntouch PWNED\n",
+    "deep arrays": document(CHAT).encode() + b"x = " + b"[" * 5000 + b"]" * 5000,
+    "deep tables": document(CHAT).encode() + b"x = " + b"{a=" * 300 + b"1" + b"}" * 300,
+    "deep keys": document(CHAT).encode() + b".".join([b"a"] * 20_000) + b" = 1\n",
+    "deep header": document(CHAT).encode() + b"[" + b".".join([b"a"] * 20_000) + b"]\n",
+    "many tables": document(CHAT).encode() + b"".join(b"[t%d]\n" % n for n in range(5000)),
+    "many entries": document(CHAT).encode() + b"x = [" + b"1," * 50_000 + b"]\n",
+}
+
+
+@pytest.mark.parametrize("raw", ODD_FILES.values(), ids=ODD_FILES)
+def test_an_odd_file_is_refused_or_carried(raw: bytes, compiled: Compile) -> None:
+    outcome = compiled(raw, "--gpus", CPU)
+    if raw in (ODD_FILES["windows"], ODD_FILES["no last newline"]):
+        assert outcome.code == 0, outcome.err
+
+
+ODD_VALUES = [
+    "inf",
+    "-inf",
+    "nan",
+    "1979-05-27",
+    "07:32:00",
+    "1979-05-27T07:32:00Z",
+    "9" * 5000,
+    "0x" + "f" * 5000,
+    "-0.0",
+]
+ODD_VALUES += [
+    "1e400",
+    "[]",
+    "{}",
+    "[[1], [inf]]",
+    "{a = nan}",
+    "{a = 1979-05-27}",
+    "[07:32:00]",
+    "[" * 150 + "]" * 150,
+    "true",
+]
+ODD_VALUES += ["{a=" * 150 + "1" + "}" * 150, "0", "-1", "2147483648", "9223372036854775808", "0b0", "1e-320"]
+NUMBER_KEYS = [
+    "train.learning_rate",
+    "train.epochs",
+    "train.seed",
+    "train.warmup",
+    "train.global_batch",
+    "data.max_length",
+]
+NUMBER_KEYS += [
+    "data.eval_fraction",
+    "data.packing",
+    "adapter.r",
+    "adapter.dropout",
+    "checkpoint.every",
+    "checkpoint.keep",
+]
+NUMBER_KEYS += [
+    "train.max_grad_norm",
+    "train.extra.adam_epsilon",
+    "train.extra.dataset_kwargs",
+    "plan.micro_batch",
+    "name",
+]
+NUMBER_KEYS += [
+    "model.extra.max_memory",
+    "adapter.extra.rank_pattern",
+    "data.train",
+    "data",
+    "model.new_tokens",
+    "train.extra",
+]
+
+
+@pytest.mark.parametrize("value", ODD_VALUES, ids=lambda v: v[:24])
+@pytest.mark.parametrize("key", NUMBER_KEYS)
+def test_an_odd_value_is_refused_or_stays_itself(key: str, value: str, compiled: Compile) -> None:
+    recipe = copy.deepcopy(LORA)
+    *tables, last = key.split(".")
+    here = recipe
+    for table in tables:
+        here = here.setdefault(table, {})
+    here.pop(last, None)
+    here["@"] = 0
+    outcome = compiled(document(recipe).replace('"@" = 0', f"{last} = {value}"), "--gpus", CPU)
+    assert outcome.code in (0, 1)
+    if outcome.code == 0:
+        names = {n.id for n in ast.walk(parse_python(outcome.bundle / "train.py")) if isinstance(n, ast.Name)}
+        assert not names & {"inf", "nan"}, "train.py would stop with a NameError"
+
+
+def test_a_dotted_set_of_any_depth(compiled: Compile) -> None:
+    for depth in (3, 100, 30_000):
+        assert compiled(document(CHAT), "--gpus", CPU, "--set", ".".join(["a"] * depth) + "=1").code == 1
+        assert compiled(document(CHAT), "--gpus", CPU, "--set", "train.seed=" + "[" * depth).code == 1
+
+
+def test_bytes_on_the_command_line_that_are_no_text(tmp_path: Path) -> None:
+    shutil.copytree(TINY, tmp_path / "tiny")
+    (tmp_path / "recipe.toml").write_text(document(CHAT))
+    program = [sys.executable, "-c", "from ftc.cli import main; main()", "compile"]
+    for words in (
+        [b"recipe.toml", b"--gpus", b"1xCPU", b"--set", b"train.seed=7 # \xff"],
+        [b"recipe.toml", b"--gpus", b"1xCPU", b"--set", b"description=\xff"],
+        [b"recipe.toml", b"--gpus", b"1xCPU", b"--set", b"\xff=1"],
+        [b"recipe.toml", b"--gpus", b"1x\xff"],
+        [b"\xff.toml", b"--gpus", b"1xCPU"],
+        [b"recipe.toml", b"--gpus", b"1xCPU", b"--site", b"\xff"],
+        [b"recipe.toml", b"--gpus", b"1xCPU", b"-o", b"\xff"],
+    ):
+        done = subprocess.run([*program, *words], cwd=tmp_path, capture_output=True, check=False)
+        assert done.returncode in (0, 1, 2), (words, done.stderr.decode(errors="replace")[-1500:])
+        assert b"Traceback" not in done.stderr
+
+
+# --- Arguments that are passed through ---------------------------------------------------------------------------
+
+
+def calls(tree: ast.AST) -> Iterator[tuple[str, list[str]]]:
+    """Yields each call's name with its keywords, and each dictionary's with its keys."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), [k.arg for k in node.keywords if k.arg]
+        elif isinstance(node, ast.Dict):
+            yield "a dict", [k.value for k in node.keys if isinstance(k, ast.Constant)]
+
+
+PASSED = {"train": "SFTConfig", "adapter": "LoraConfig", "model": "a dict"}
+
+
+@pytest.mark.parametrize("table", PASSED)
+@pytest.mark.parametrize("more", [{}, {"packing": True}, {"new_tokens": ["<|a|>"]}], ids=str)
+def test_an_argument_that_ftc_sets_itself_never_stands_twice(
+    table: str, more: dict[str, Any], compiled: Compile
+) -> None:
+    recipe = copy.deepcopy(LORA)
+    recipe["data"] |= {"eval_fraction": 0.1} | {k: v for k, v in more.items() if k == "packing"}
+    recipe["model"] |= {k: v for k, v in more.items() if k == "new_tokens"}
+    recipe["adapter"]["kind"] = "dora"
+    plain = compiled(document(recipe), "--gpus", CPU)
+    assert plain.code == 0, plain.err
+    found = [
+        names
+        for name, names in calls(parse_python(plain.bundle / "train.py"))
+        if name in (PASSED[table], "from_pretrained")
+    ]
+    emitted = sorted({name for names in found for name in names})
+    for name in emitted:
+        for value in ("true", "1", '"x"', '["x"]', "{a = 1}"):
+            text = document({**recipe, table: {**recipe[table], "extra": {name: "@"}}}).replace('"@"', value)
+            outcome = compiled(text, "--gpus", CPU, "--force")
+            if outcome.code == 0:
+                for call, names in calls(parse_python(outcome.bundle / "train.py")):
+                    assert len(names) == len(set(names)), f"{call} has `{name}` twice"
+
+
+# --- Quoting -----------------------------------------------------------------------------------------------------
+
+ANY_TEXT = st.text(st.characters(), max_size=40) | st.sampled_from(list(TEXTS.values())[:30])
+NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.booleans() | st.none()
+LITERALS = st.recursive(
+    ANY_TEXT | NUMBERS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(ANY_TEXT, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(LITERALS, st.sampled_from([0, 4, 8, 12]))
+@settings(max_examples=300, deadline=None)
+def test_a_python_literal_evaluates_to_its_value(value: Any, indent: int) -> None:
+    text = python_literal(value, indent)
+    assert repr(ast.literal_eval(text)) == repr(value)
+    assert ast.literal_eval(f"({text})") == value
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=60))
+@settings(max_examples=300, deadline=None)
+def test_a_python_string_is_one_line_of_harmless_characters(text: str) -> None:
+    literal = python_literal(text)
+    assert all(ch.isprintable() for ch in literal)
+    assert literal[0] == literal[-1] and literal[0] in "\"'"
+
+
+@given(st.lists(LITERALS, min_size=20, max_size=40))
+@settings(max_examples=8, deadline=None)
+def test_ruff_format_keeps_a_python_literal(values: list[Any]) -> None:
+    text = "".join(f"x = {python_literal(value)}\n" for value in values)
+    if any(0xD800 <= ord(ch) <= 0xDFFF for ch in text):
+        text = text.encode("utf-8", "ignore").decode()
+    ruff = [sys.executable, "-m", "ruff", "format", "--isolated", "--diff", "-"]
+    done = subprocess.run(ruff, input=text.encode(), capture_output=True, check=False)
+    assert done.returncode == 0, done.stdout.decode()[:2000]
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=30), min_size=10, max_size=30))
+@settings(max_examples=25, deadline=None)
+def test_a_shell_word_arrives_as_one_argument(texts: list[str]) -> None:
+    script = "printf '%s\\0' " + " ".join(map(shell_word, texts))
+    done = subprocess.run(["bash", "-c", script], capture_output=True, check=True)
+    assert done.stdout.split(b"\0")[:-1] == [text.encode() for text in texts]
