@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tomllib
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from hashlib import sha256

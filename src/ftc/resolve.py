@@ -46,7 +46,7 @@ def resolve(
     stack = _find_stack(place)
     model = _find_model(place)
     data, faults = _find_data(place)
-    target = parse_target(gpus) if gpus else None
+    target = parse_target(gpus) if gpus is not None else None
     template = _find_template(place)
     found = (stack, model, target, template)
     faults = [*[f for f in found if isinstance(f, Diagnostic)], *faults]

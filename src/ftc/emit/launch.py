@@ -72,13 +72,10 @@ def _exports(job: Job) -> Iterator[str]:
     if job.on_cpu and job.plan.candidate.strategy == "fsdp2":
         yield 'export PYTHONPATH="$PWD/cpu${PYTHONPATH:+:$PYTHONPATH}" FTC_SHARD_ON_CPU=1 # see cpu/sitecustomize.py'
     if job.site.paths.cache:
-        yield f'export HF_HOME="${{HF_HOME:-{_in_double_quotes(job.site.paths.cache)}}}"'
+        yield f"export FTC_CACHE={shell_word(job.site.paths.cache)} # the site's"
+        yield 'export HF_HOME="${HF_HOME:-$FTC_CACHE}"'
     for name, value in sorted(job.site.environment.items()):
         yield f"export {name}={shell_word(value)}"
-
-
-def _in_double_quotes(text: str) -> str:
-    return "".join("\\" + ch if ch in '"$`\\}' else ch for ch in text)
 
 
 def _directives(job: Job) -> Iterator[str]:

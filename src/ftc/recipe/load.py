@@ -44,7 +44,7 @@ def apply_overrides(source: Source, overrides: Sequence[str]) -> tuple[Source, t
     for text in overrides:
         name, equals, raw = text.partition("=")
         path = tuple(part.strip() for part in name.split("."))
-        if not equals or not all(path) or not _settable(source.data, path):
+        if not equals or not all(path) or not text.isprintable() or not _settable(source.data, path):
             diagnostics.append(_bad_override(text))
             continue
         data = _with_value(source.data, path, _override_value(raw.strip()))
@@ -82,14 +82,15 @@ def _with_value(data: Mapping[str, Any], path: Sequence[str], value: Any) -> dic
 
 
 def _override_span(text: str) -> Span:
-    return Span(file="--set", line=1, column=1, length=max(1, len(text.partition("=")[0])), text=text[:2000])
+    plain = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return Span(file="--set", line=1, column=1, length=max(1, len(plain.partition("=")[0])), text=plain[:2000])
 
 
 def _bad_override(text: str) -> Diagnostic:
     return Diagnostic(
-        code="FTC107",
+        code="FTC118",
         severity="error",
-        message="`--set` takes `table.key=value`",
+        message="`--set` takes one `table.key=value`",
         span=_override_span(text),
         hints=("write for example `--set train.learning_rate=1e-4`",),
     )
@@ -207,7 +208,7 @@ def _missing(source: Source, path: KeyPath) -> Diagnostic:
         code="FTC103",
         severity="error",
         message=what,
-        span=source.key(*path[:-1]) if path[:-1] else None,
+        span=source.key(*path[:-1]),
         notes=(f"{name}: {description}",) if description else (),
         hints=(f"add {shown if is_table else f'`{name} = ...`'}",),
     )

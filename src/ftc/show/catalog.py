@@ -41,7 +41,7 @@ def _gpu(index: int) -> dict[str, Any]:
         "aliases": list(gpu.aliases),
         "usable_memory_gib": round(gpu.usable_memory_bytes / 2**30, 2) if gpu.usable_memory_bytes else None,
         "bf16": gpu.bf16,
-        "sources": [gpu.usable_memory_source, *gpu.sources],
+        "sources": [s for s in (gpu.usable_memory_source, *gpu.sources) if s],
     }
 
 

@@ -34,7 +34,7 @@ def _render(diagnostic: Diagnostic) -> Iterator[Segment]:
 def _render_span(span: Span, severity: str, label: str) -> Iterator[Segment]:
     number = str(span.line)
     yield " " * len(number) + " --> ", "gutter"
-    yield f"{span.file}:{span.line}:{span.column}\n", "place"
+    yield f"{_visible(span.file)}:{span.line}:{span.column}\n", "place"
     start, text = _window(span)
     yield f" {number} | ", "gutter"
     yield f"{text}\n", ""
