@@ -112,8 +112,7 @@ def _check(request: Request, recipe: Recipe, source: Source) -> _Checked | Repor
 def _plan(request: Request, checked: _Checked, site: Site) -> Outcome:
     plan = choose_plan(checked.recipe.plan, checked.settings, checked.facts, _written(checked))
     name = checked.recipe.name
-    if plan is None:
-        return Outcome(report=make_report((*checked.diagnostics, _no_candidate(checked))), name=name)
+    assert plan is not None, "the rules refuse every recipe that has no legal candidate"
     work = Job(
         recipe=checked.recipe,
         source=checked.source,
@@ -133,16 +132,6 @@ def _written(checked: _Checked) -> Mapping[str, str]:
     keys = [k for k in type(checked.recipe.plan).model_fields if checked.source.has("plan", k)]
     spans = {key: checked.source.key("plan", key) for key in keys}
     return {k: "written with --set" if s.file == "--set" else f"recipe.toml line {s.line}" for k, s in spans.items()}
-
-
-def _no_candidate(checked: _Checked) -> Diagnostic:
-    return Diagnostic(
-        code="FTC300",
-        severity="error",
-        message="no strategy, micro batch and offload can work together here",
-        span=checked.source.key("plan"),
-        hints=("leave `[plan]` out and let ftc choose",),
-    )
 
 
 def _judge(checked: _Checked, plan: Plan, site: Site) -> list[Diagnostic]:
