@@ -25,6 +25,7 @@ os.environ.update(TRL_EXPERIMENTAL_SILENCE="1", DS_ACCELERATOR="cpu", HF_HUB_OFF
 
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "deepspeed", "bitsandbytes")
 CONFIGS = ("SFTConfig", "DPOConfig", "RewardConfig", "KTOConfig", "GRPOConfig", "RLOOConfig")
+EMPTY = inspect.Parameter.empty
 PLAIN = {bool: "bool", int: "int", float: "float", str: "str", type(None): "null"}
 
 
@@ -51,6 +52,7 @@ def extract() -> dict[str, Any]:
         "functions": extract_functions(),
         "optimizers": sorted(o.value for o in OptimizerNames),
         "schedulers": sorted(s.value for s in SchedulerType),
+        "reports": extract_reports(),
         "scheduler_arguments": extract_scheduler_arguments(),
         "attention": extract_attention(),
         "accelerate": extract_accelerate(),
@@ -77,7 +79,11 @@ def dataclass_fields(cls: type) -> dict[str, Any]:
     hints = typing.get_type_hints(cls)
     own = inspect.get_annotations(cls)
     return {
-        f.name: {**describe(hints.get(f.name, Any), f.type), "default": default_of(f), "own": f.name in own}
+        f.name: {
+            **describe(hints.get(f.name, Any), f.type, f.metadata.get("choices")),
+            "default": default_of(f),
+            "own": f.name in own,
+        }
         for f in dataclasses.fields(cls)
         if f.init
     }
@@ -118,12 +124,26 @@ def signature_fields(function: Any) -> dict[str, Any]:
     return fields
 
 
-def describe(hint: Any, annotation: Any) -> dict[str, Any]:
-    """Returns a readable type and the kinds of TOML value that it takes."""
+def describe(hint: Any, annotation: Any, choices: Any = None) -> dict[str, Any]:
+    """Returns a readable type, the kinds of TOML value that it takes, and its words where only some are known."""
     shown = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
-    kinds = accepts(hint)
-    readable = re.sub(r"\b(typing|collections\.abc|transformers\.[\w.]+)\.", "", shown)
-    return {"type": "any value" if shown == "_empty" else readable, "accepts": sorted(kinds)}
+    readable = re.sub(r"\b(typing|collections\.abc|pathlib|(?:transformers|deepspeed)\.[\w.]+)\.", "", shown)
+    described = {"type": "any value" if annotation is EMPTY else readable, "accepts": sorted(accepts(hint))}
+    words = sorted(w for w in choices or words_of(hint) if isinstance(w, str))
+    if words and not any("[" in word for word in words):  # "pissa_niter_[number of iters]" stands for many
+        described["choices"] = words
+    return described
+
+
+def words_of(hint: Any) -> set[str]:
+    """Returns the strings that an annotation of literals and enums names."""
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        return {member.value for member in hint if isinstance(member.value, str)}
+    if typing.get_origin(hint) is typing.Literal:
+        return {word for word in typing.get_args(hint) if isinstance(word, str)}
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return set().union(*(words_of(a) for a in typing.get_args(hint)))
+    return set()
 
 
 def accepts(hint: Any) -> set[str]:
@@ -136,16 +156,18 @@ def accepts(hint: Any) -> set[str]:
         return accepts(typing.get_args(hint)[0])
     if origin is typing.Literal:
         return {PLAIN[type(a)] for a in typing.get_args(hint)}
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        return {PLAIN[type(member.value)] for member in hint}
     return {kind_of(origin or hint)}
 
 
 def kind_of(base: Any) -> str:
-    named = {list: "list", tuple: "list", set: "list", dict: "dict", os.PathLike: "str"}
-    is_enum = isinstance(base, type) and issubclass(base, enum.Enum)
-    return "str" if is_enum else named.get(base, "any")
+    named = {list: "list", tuple: "list", set: "list", dict: "dict", os.PathLike: "str", Path: "str"}
+    return "dict" if hasattr(base, "model_fields") else named.get(base, "any")
 
 
 def extract_functions() -> dict[str, Any]:
+    import datasets
     import transformers
 
     model = transformers.PreTrainedModel.from_pretrained
@@ -153,6 +175,7 @@ def extract_functions() -> dict[str, Any]:
     return {
         "AutoModelForCausalLM.from_pretrained": {"fields": from_pretrained_fields(model)},
         "AutoTokenizer.from_pretrained": {"fields": from_pretrained_fields(tokenizer)},
+        "datasets.load_dataset": {"fields": signature_fields(datasets.load_dataset)},
     }
 
 
@@ -192,6 +215,12 @@ def extract_scheduler_arguments() -> dict[str, list[str]]:
     }
 
 
+def extract_reports() -> list[str]:
+    from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+
+    return sorted(INTEGRATION_TO_CALLBACK)
+
+
 def extract_attention() -> list[str]:
     from transformers.modeling_utils import AttentionInterface
 
@@ -199,37 +228,80 @@ def extract_attention() -> list[str]:
 
 
 def extract_accelerate() -> dict[str, list[str]]:
-    """Returns the keys of accelerate's config file; it reads those of sub-tables as environment variables."""
+    """Returns the keys of accelerate's config file; those of sub-tables are what its launcher hands on.
+
+    The FSDP plugin reads variables with other names, which no key reaches (FSDP_TRANSFORMER_CLS_TO_WRAP).
+    """
     import accelerate
     from accelerate.commands.config.config_args import ClusterConfig
-    from accelerate.utils import dataclasses as plugins
 
     root = Path(accelerate.__file__).parent
-    launch = (root / "utils" / "launch.py").read_text() + (root / "commands" / "launch.py").read_text()
-    plugin = inspect.getsource(plugins.FullyShardedDataParallelPlugin)
-    fsdp = set(re.findall(r"args\.(fsdp_\w+)", launch)) | set(re.findall(r"--(fsdp_\w+)", launch))
-    fsdp |= {f"fsdp_{name.lower()}" for name in re.findall(r'env_prefix \+ "(\w+)"', plugin)}
+    handed_on = (root / "utils" / "launch.py").read_text()
+    launch = handed_on + (root / "commands" / "launch.py").read_text()
+    fsdp = set(re.findall(r'args(?:\.|, ")(fsdp_\w+)', handed_on))
     deepspeed = set(re.findall(r"args\.(deepspeed_\w+|zero\w+|offload_\w+)", launch))
+    deepspeed.remove("deepspeed_fields_from_accelerate_config")  # the launcher sets it itself
     return {
         "top": sorted({f.name for f in dataclasses.fields(ClusterConfig)} | {"compute_environment", "debug"}),
-        "fsdp_config": sorted(fsdp - {"fsdp_x"}),
+        "fsdp_config": sorted(fsdp),
         "deepspeed_config": sorted(deepspeed | {"gradient_accumulation_steps", "gradient_clipping"}),
     }
 
 
-def extract_deepspeed() -> dict[str, list[str]]:
-    from deepspeed.runtime import constants
+def extract_deepspeed() -> dict[str, Any]:
+    from deepspeed.runtime.precision_config import DeepSpeedBF16Config, DeepSpeedFP16Config
     from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
     from deepspeed.runtime.zero.offload_config import DeepSpeedZeroOffloadOptimizerConfig as OptimizerConfig
     from deepspeed.runtime.zero.offload_config import DeepSpeedZeroOffloadParamConfig as ParamConfig
 
-    strings = {v for n, v in vars(constants).items() if n.isupper() and isinstance(v, str) and "DEFAULT" not in n}
-    top = {s for s in strings if re.fullmatch(r"[a-z][a-z0-9_]+", s)} | {"zero_optimization", "bf16", "fp16"}
     return {
-        "top": sorted(top),
-        "zero_optimization": sorted(DeepSpeedZeroConfig.model_fields),
-        "offload_optimizer": sorted(OptimizerConfig.model_fields),
-        "offload_param": sorted(ParamConfig.model_fields),
+        "top": read_top_keys(),
+        "bf16": model_fields(DeepSpeedBF16Config),
+        "fp16": model_fields(DeepSpeedFP16Config),
+        "zero_optimization": model_fields(DeepSpeedZeroConfig),
+        "offload_optimizer": model_fields(OptimizerConfig),
+        "offload_param": model_fields(ParamConfig),
+    }
+
+
+class Recorder(dict[str, Any]):
+    """A configuration that notes which of its keys are asked for."""
+
+    asked: typing.ClassVar[set[str]] = set()
+
+    def __contains__(self, key: object) -> bool:
+        self.asked.add(str(key))
+        return super().__contains__(key)
+
+    def __getitem__(self, key: str) -> Any:
+        self.asked.add(key)
+        return super().__getitem__(key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.asked.add(key)
+        return super().get(key, default)
+
+    def keys(self) -> Any:
+        return self
+
+
+def read_top_keys() -> list[str]:
+    """Returns the keys that deepspeed looks up: it knows no list of them, and ignores the others silently."""
+    from deepspeed.runtime import config
+
+    config.DeepSpeedConfig(Recorder(train_batch_size=1))
+    return sorted(Recorder.asked - set(config._REMOVED_TOP_LEVEL_CONFIG_KEYS))
+
+
+def model_fields(model: Any) -> dict[str, Any]:
+    """Returns the fields of a pydantic model under the names that its JSON has; deprecated ones are left out."""
+    return {
+        field.alias or name: {
+            **describe(field.annotation, field.annotation),
+            "default": plain(field.get_default(call_default_factory=True)),
+        }
+        for name, field in model.model_fields.items()
+        if not (field.json_schema_extra or {}).get("deprecated")
     }
 
 

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from hashlib import sha256
@@ -23,7 +24,6 @@ from ftc.cli import main
 from ftc.emit.quoting import python_literal, shell_word
 
 TINY = Path(__file__).resolve().parent.parent / "recipes" / "tiny"
-TRUE = shutil.which("true") or "/bin/true"
 TRAP = "PWNED"
 
 TEXTS = {
@@ -58,7 +58,7 @@ TEXTS = {
     "next line": "a\x85b",
     "byte order mark": "\ufeffa",
     "zero width": "a\u200bb",
-    "long": "x" * 2**17,
+    "long": "x" * 70_000,
     "python": '\'; import os; os.system("touch PWNED")#',
     "python docstring": '""" + __import__("os").system("touch PWNED") + """',
     "python f-string": '{__import__("os").system("touch PWNED")}',
@@ -83,7 +83,7 @@ CHAT: dict[str, Any] = {
     "name": "tiny",
     "model": {"base": "tiny/model"},
     "method": {"kind": "sft", "loss_on": "assistant"},
-    "data": {"max_length": 256, "train": [{"source": "tiny/data/chat.jsonl", "format": "chat"}]},
+    "data": {"max_length": 256, "train": [{"source": "rows.jsonl", "format": "chat"}]},
     "train": {"max_steps": 5, "global_batch": 16},
 }
 LORA: dict[str, Any] = {**CHAT, "adapter": {"kind": "lora", "r": 4}}
@@ -92,7 +92,6 @@ HUB: dict[str, Any] = {
     "model": {"base": "Qwen/Qwen3-0.6B"},
     "data": {"train": [{"source": "trl-lib/Capybara", "format": "chat"}]},
 }
-OWN: dict[str, Any] = {**CHAT, "data": {"max_length": 256, "train": [{"source": "rows.jsonl", "format": "chat"}]}}
 PAIRS: dict[str, Any] = {
     **CHAT,
     "method": {"kind": "sft"},
@@ -101,36 +100,41 @@ PAIRS: dict[str, Any] = {
 SITE: dict[str, Any] = {"slurm": {}, "paths": {}, "environment": {}}
 CPU, GPUS = "1xCPU", "8xA100-80GB"
 
-Rows = Callable[[str], list[dict[str, Any]]]
+Row = dict[str, Any]
+TURNS = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
 
 
-def chat_rows(text: str) -> list[dict[str, Any]]:
-    return [{"messages": [{"role": "user", "content": "Hi"}, {"role": text, "content": "Ho"}]}] * 40
+def plain_row(_: str = "") -> Row:
+    return {"messages": TURNS}
 
 
-def turn_rows(text: str) -> list[dict[str, Any]]:
-    return [{"messages": [{"role": "user", text: "Hi"}, {"role": "assistant", text: "Ho"}]}] * 40
+def role_row(text: str) -> Row:
+    return {"messages": [TURNS[0], {"role": text, "content": "Ho"}]}
 
 
-def named_rows(text: str) -> list[dict[str, Any]]:
-    return [{text: [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]}] * 40
+def turn_row(text: str) -> Row:
+    return {"messages": [{"role": turn["role"], text: turn["content"]} for turn in TURNS]}
 
 
-def pair_rows(text: str) -> list[dict[str, Any]]:
-    return [{"prompt": "Hi", text: "Ho"}] * 40
+def named_row(text: str) -> Row:
+    return {text: TURNS}
+
+
+def pair_row(text: str) -> Row:
+    return {"prompt": "Hi", text: "Ho"}
 
 
 class Slot(NamedTuple):
     """Where a text goes. `path` ends with the key of the value, or with None where the text is the key itself.
 
-    `python`: where the text is accepted it must be a string constant of train.py. `rows`: data that fits it.
+    `python`: where the text is accepted it must be a string constant of train.py. `row`: makes the data that fits it.
     """
 
     recipe: dict[str, Any]
     path: tuple[str | int | None, ...]
     gpus: str = CPU
     python: bool = False
-    rows: Rows | None = None
+    row: Callable[[str], Row] = plain_row
     site: bool = False
     value: Any = "x"
 
@@ -168,11 +172,11 @@ SLOTS = {
     "source with an ending": Slot(CHAT, (*FIRST, "source"), value="{}.jsonl"),
     "eval source": Slot(CHAT, ("data", "eval"), value=[{"source": "{}", "format": "chat"}]),
     "format": Slot(CHAT, (*FIRST, "format")),
-    "columns value": Slot(OWN, (*FIRST, "columns", "messages"), python=True, rows=named_rows),
-    "columns inner value": Slot(OWN, (*FIRST, "columns", "content"), python=True, rows=turn_rows),
-    "columns of pairs": Slot(PAIRS, (*FIRST, "columns", "completion"), python=True, rows=pair_rows),
+    "columns value": Slot(CHAT, (*FIRST, "columns", "messages"), python=True, row=named_row),
+    "columns inner value": Slot(CHAT, (*FIRST, "columns", "content"), python=True, row=turn_row),
+    "columns of pairs": Slot(PAIRS, (*FIRST, "columns", "completion"), python=True, row=pair_row),
     "columns key": Slot(CHAT, (*FIRST, "columns", None)),
-    "roles value": Slot(OWN, (*FIRST, "roles", "assistant"), python=True, rows=chat_rows),
+    "roles value": Slot(CHAT, (*FIRST, "roles", "assistant"), python=True, row=role_row),
     "roles key": Slot(CHAT, (*FIRST, "roles", None)),
     "split": Slot(HUB, (*FIRST, "split"), GPUS, python=True),
     "data revision": Slot(HUB, (*FIRST, "revision"), GPUS, python=True),
@@ -200,9 +204,7 @@ SLOTS = {
     "site slurm key": Slot(SITE, ("slurm", None), GPUS, site=True),
     "site paths.data": Slot(SITE, ("paths", "data"), GPUS, site=True),
     "site paths.cache": Slot(SITE, ("paths", "cache"), GPUS, site=True),
-    "site paths.cache on a CPU": Slot(SITE, ("paths", "cache"), CPU, site=True),
     "site environment value": Slot(SITE, ("environment", "GREETING"), GPUS, site=True),
-    "site environment value of a text key": Slot(SITE, ("environment", "description"), GPUS, site=True),
     "site environment name": Slot(SITE, ("environment", None), GPUS, site=True),
     "site table": Slot(SITE, (None, "x"), GPUS, site=True),
 }
@@ -270,14 +272,16 @@ Compile = Callable[..., Outcome]
 
 
 @pytest.fixture
-def compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Compile]:
+def compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Compile:
     """Returns a function that compiles recipe text in an empty folder and holds the outcome against the rules."""
     (tmp_path / "tiny").symlink_to(TINY)
     monkeypatch.chdir(tmp_path)
+    write_rows(plain_row())
 
     def compile_text(text: str | bytes, *words: str) -> Outcome:
         raw = text if isinstance(text, bytes) else text.encode("utf-8")
         Path("recipe.toml").write_bytes(raw)
+        shutil.rmtree("out", ignore_errors=True)
         capsys.readouterr()
         with pytest.raises(SystemExit) as stop:
             main(["compile", "recipe.toml", *words])
@@ -287,13 +291,22 @@ def compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
         judge(outcome, raw)
         return outcome
 
-    yield compile_text
-    assert not trapped(tmp_path), "a text was executed"
-    shutil.rmtree(tmp_path / "out", ignore_errors=True)
+    return compile_text
 
 
-def trapped(folder: Path) -> list[Path]:
-    return [p for p in folder.rglob("*") if p.name == TRAP]
+def collect(texts: Mapping[str, str], ask: Callable[[str], None]) -> str:
+    """Asks about every text; returns the faults with the names of their texts, so that one hides no other."""
+    faults = []
+    for name, text in texts.items():
+        try:
+            ask(text)
+        except (AssertionError, pytest.fail.Exception) as fault:
+            faults.append(f"{name}: {str(fault)[-1000:]}")
+    return "\n\n".join(faults)
+
+
+def write_rows(row: Row, count: int = 20) -> None:
+    Path("rows.jsonl").write_text((json.dumps(row) + "\n") * count, encoding="utf-8")
 
 
 def judge(outcome: Outcome, raw: bytes) -> None:
@@ -303,46 +316,56 @@ def judge(outcome: Outcome, raw: bytes) -> None:
     assert not strange, f"a terminal would obey {strange}"
     if outcome.code == 1:
         assert re.search(r"^error\[FTC\d{3}\]: \S", outcome.err, re.MULTILINE), outcome.err
-        assert len(outcome.err) < 20_000
     elif outcome.code == 2:
         assert outcome.err.startswith("ftc: ")
     else:
         judge_bundle(outcome.bundle, raw)
+    assert not [p for p in Path().rglob("*") if p.name == TRAP], "a text was executed"
+
+
+_judged: set[tuple[str, bytes]] = set()
 
 
 def judge_bundle(bundle: Path, raw: bytes) -> None:
-    """Every file parses as what it is, and says what it said before."""
+    """Every file parses as what it is. The same text is not judged twice."""
     assert (bundle / "recipe.toml").read_bytes() == raw
-    for path in sorted(bundle.rglob("*.py")):
-        parse_python(path)
-    for path in bundle.glob("*.json"):
-        json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
-    assert isinstance(yaml.safe_load((bundle / "accelerate.yaml").read_text(encoding="utf-8")), dict)
-    readme = (bundle / "README.md").read_text(encoding="utf-8")
-    assert not re.search(r"(?<!\\)<script|(?<!\\)!\[|(?<!\\)\]\(", readme)
-    judge_scripts(bundle)
     judge_manifest(bundle)
+    for path in sorted(p for p in bundle.rglob("*") if p.suffix in JUDGES and p.parent.name not in ("data", "model")):
+        mark = (path.name, path.read_bytes())
+        if mark not in _judged:
+            JUDGES[path.suffix](path)
+            _judged.add(mark)
 
 
-def judge_scripts(bundle: Path) -> None:
-    for name in ("launch.sh", "submit.sbatch"):
-        done = subprocess.run(["bash", "-n", name], cwd=bundle, capture_output=True, text=True, check=False)
-        assert (done.returncode, done.stderr) == (0, ""), (name, done.stderr)
-    directives = [x for x in (bundle / "submit.sbatch").read_text("utf-8").splitlines() if x.startswith("#SBATCH")]
+def judge_json(path: Path) -> None:
+    json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+
+def judge_yaml(path: Path) -> None:
+    assert isinstance(yaml.safe_load(path.read_text(encoding="utf-8")), dict)
+
+
+def judge_markdown(path: Path) -> None:
+    text = re.sub(r"\\.", "", path.read_text(encoding="utf-8"))
+    assert not re.search(r"<\w|!\[|\]\(", text)
+    tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
+    assert all(len({line.count("|") for line in table}) == 1 for table in tables)
+
+
+def judge_script(path: Path) -> None:
+    done = subprocess.run(["bash", "-n", path], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    directives = [line for line in path.read_text(encoding="utf-8").split("\n") if line.startswith("#SBATCH")]
     assert all(re.fullmatch(r"#SBATCH --[a-z-]+(=[\w.,:+/%-]+)?", line) for line in directives), directives
     assert not any("--wrap" in line for line in directives)
-    environment = {**os.environ, "FTC_PYTHON": TRUE}
-    done = subprocess.run(["./launch.sh"], cwd=bundle, env=environment, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, ""), done.stderr
 
 
 def judge_manifest(bundle: Path) -> None:
     lines = (bundle / "MANIFEST.sha256").read_text(encoding="utf-8").split("\n")[:-1]
-    listed = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
-    found = {
-        p.relative_to(bundle).as_posix(): sha256(p.read_bytes()).hexdigest() for p in bundle.rglob("*") if p.is_file()
-    }
-    assert {name: digest for name, digest in found.items() if name != "MANIFEST.sha256"} == listed
+    assert all(re.fullmatch(r"[0-9a-f]{64}  [^\\]+", line) for line in lines), lines
+    files = [p for p in bundle.rglob("*") if p.is_file() and p.name != "MANIFEST.sha256"]
+    digests = {p.relative_to(bundle).as_posix(): sha256(p.read_bytes()).hexdigest() for p in files}
+    assert {line[66:]: line[:64] for line in lines} == digests
 
 
 def parse_python(path: Path) -> ast.Module:
@@ -358,67 +381,132 @@ def constants(path: Path) -> set[str]:
     return {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
 
 
-def write_rows(rows: list[dict[str, Any]]) -> None:
-    Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+def judge_python(path: Path) -> None:
+    parse_python(path)
+
+
+JUDGES: dict[str, Callable[[Path], None]] = {
+    ".py": judge_python,
+    ".json": judge_json,
+    ".yaml": judge_yaml,
+    ".md": judge_markdown,
+    ".sh": judge_script,
+    ".sbatch": judge_script,
+}
+
+
+def reader_of(train: Path) -> Callable[[Row], Row]:
+    """Returns the function of train.py that reshapes a row, with the constants that it reads; or one that does not."""
+    tree = parse_python(train)
+    wanted = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name.endswith("_row")]
+    if not wanted:
+        return lambda row: row
+    values = [
+        n for n in tree.body if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) in ("ROLES", "SYSTEM_PROMPT")
+    ]
+    names: dict[str, Any] = {"Any": Any}
+    exec(compile(ast.Module([*values, *wanted], []), "train.py", "exec"), names)
+    found: Callable[[Row], Row] = names[wanted[0].name]
+    return found
 
 
 # --- Every text in every key -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
 @pytest.mark.parametrize("slot", SLOTS.values(), ids=SLOTS)
-def test_a_text_is_refused_or_stays_a_text(slot: Slot, text: str, compiled: Compile) -> None:
-    if slot.rows is not None:
-        write_rows(slot.rows(text))
-    words = ["--gpus", slot.gpus]
-    if slot.site:
-        Path("site.toml").write_text(document(filled(slot, text)), encoding="utf-8")
-        words += ["--site", "site.toml"]
-    outcome = compiled(document(CHAT if slot.site else filled(slot, text)), *words)
-    if outcome.code == 0 and slot.python:
-        assert text in constants(outcome.bundle / "train.py")
+def test_a_text_is_refused_or_stays_a_text(slot: Slot, compiled: Compile) -> None:
+    def ask(text: str) -> None:
+        write_rows(slot.row(text))
+        Path("site.toml").write_text(document(filled(slot, text)) if slot.site else "", encoding="utf-8")
+        recipe = CHAT if slot.site else filled(slot, text)
+        outcome = compiled(document(recipe), "--gpus", slot.gpus, "--site", "site.toml")
+        if outcome.code == 0 and slot.python:
+            assert text in constants(outcome.bundle / "train.py")
+        if outcome.code == 0 and slot.row is not plain_row:
+            read = reader_of(outcome.bundle / "train.py")(slot.row(text))
+            assert read == ({"prompt": "Hi", "completion": "Ho"} if slot.recipe is PAIRS else {"messages": TURNS})
+
+    faults = collect(TEXTS, ask)
+    assert not faults, faults
+
+
+def test_a_system_prompt_is_put_before_a_row_as_it_is(compiled: Compile) -> None:
+    def ask(text: str) -> None:
+        outcome = compiled(document(filled(SLOTS["data.system_prompt"], text)), "--gpus", CPU)
+        if outcome.code == 0:
+            read = reader_of(outcome.bundle / "train.py")(plain_row())
+            assert read == {"messages": [{"role": "system", "content": text}, *TURNS]}
+
+    faults = collect(TEXTS, ask)
+    assert not faults, faults
 
 
 MEANT = ("data.system_prompt", "train.extra value", "description", "site environment value", "site paths.cache")
 HARMLESS = ("double quote", "three single", "substitution", "expression", "table", "yaml", "emoji", "python", "option")
 
 
-@pytest.mark.parametrize("text", HARMLESS)
 @pytest.mark.parametrize("slot", MEANT)
-def test_a_text_that_only_looks_odd_is_taken(slot: str, text: str, compiled: Compile) -> None:
+def test_a_text_that_only_looks_odd_is_taken(slot: str, compiled: Compile) -> None:
     """Refusing everything would pass the test above; prose and paths may hold any printable character."""
     place = SLOTS[slot]
-    Path("site.toml").write_text(document(filled(place, TEXTS[text]) if place.site else {}), encoding="utf-8")
-    recipe = CHAT if place.site else filled(place, TEXTS[text])
-    assert compiled(document(recipe), "--gpus", place.gpus, "--site", "site.toml").code == 0
+
+    def ask(text: str) -> None:
+        Path("site.toml").write_text(document(filled(place, text)) if place.site else "", encoding="utf-8")
+        recipe = CHAT if place.site else filled(place, text)
+        assert compiled(document(recipe), "--gpus", place.gpus, "--site", "site.toml").code == 0
+
+    faults = collect({name: TEXTS[name] for name in HARMLESS}, ask)
+    assert not faults, faults
 
 
-@pytest.mark.parametrize(
-    "slot", ["data.system_prompt", "name", "a key", "train.extra inner key", "site environment name"]
-)
+LONG = ["data.system_prompt", "name", "a key", "train.extra inner key", "site environment name"]
+
+
+@pytest.mark.parametrize("slot", LONG)
 def test_a_mebibyte_is_refused_in_few_words(slot: str, compiled: Compile) -> None:
     place, text = SLOTS[slot], "x" * 2**20
-    Path("site.toml").write_text(document(filled(place, text) if place.site else {}), encoding="utf-8")
+    Path("site.toml").write_text(document(filled(place, text)) if place.site else "", encoding="utf-8")
     recipe = CHAT if place.site else filled(place, text)
     outcome = compiled(document(recipe), "--gpus", CPU, "--site", "site.toml")
     assert outcome.code == 1 and len(outcome.err) < 1000
 
 
-@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
-@pytest.mark.parametrize(
-    "option", ["--gpus", "--set", "--set=data.system_prompt", "--set=train.extra.optim_args", "--set key"]
-)
-def test_a_text_on_the_command_line_is_refused_or_stays_a_text(option: str, text: str, compiled: Compile) -> None:
-    words = {
-        "--gpus": [f"--gpus={text}"],
-        "--set": ["--gpus", CPU, f"--set={text}"],
-        "--set key": ["--gpus", CPU, f"--set=train.extra.{text}=1"],
-    }.get(option, ["--gpus", CPU, f"{option}={text}"])
-    outcome = compiled(document(CHAT), *words)
-    if option.startswith("--set="):
-        assert outcome.code == 1 or text.strip() in constants(outcome.bundle / "train.py")
-    else:
-        assert outcome.code != 0
+SETS = {
+    "a value": "data.system_prompt={}",
+    "an argument": "train.extra.optim_args={}",
+    "the key": "train.extra.{}=1",
+    "all": "{}",
+}
+
+
+@pytest.mark.parametrize("form", SETS.values(), ids=SETS)
+def test_a_text_in_set_is_refused_or_stays_a_text(form: str, compiled: Compile) -> None:
+    def ask(text: str) -> None:
+        outcome = compiled(document(CHAT), "--gpus", CPU, "--set=" + form.replace("{}", text))
+        if form.endswith("={}"):
+            assert outcome.code == 1 or meant(text) in constants(outcome.bundle / "train.py")
+        else:
+            assert outcome.code == 1
+
+    faults = collect(TEXTS, ask)
+    assert not faults, faults
+
+
+def meant(text: str) -> Any:
+    """Returns what `--set key=text` stands for: the TOML value, or the text itself where it is none."""
+    try:
+        table = tomllib.loads(f"value = {text.strip()}")
+    except tomllib.TOMLDecodeError:
+        return text.strip()
+    return table["value"] if len(table) == 1 else text.strip()
+
+
+def test_a_text_as_the_target_is_refused(compiled: Compile) -> None:
+    def ask(text: str) -> None:
+        assert compiled(document(CHAT), f"--gpus={text}").code == 1
+
+    faults = collect({**TEXTS, "mebibyte": "x" * 2**20, "many": "9" * 5000 + "xA100"}, ask)
+    assert not faults, faults
 
 
 @pytest.mark.parametrize("text", ["--help", "-rf", "-", "--", ""])
@@ -431,21 +519,19 @@ def test_an_option_as_the_value_of_an_option(text: str, tmp_path: Path, capsys: 
         assert "Traceback" not in said.err
 
 
-@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
-def test_what_is_printed_is_no_command_to_the_terminal(
-    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("tiny").symlink_to(TINY)
-    Path("recipe.toml").write_text(
-        document({**CHAT, "description": text, "data": {**CHAT["data"], "system_prompt": text}})
-    )
-    for words in (["check"], ["plan"], ["plan", "--gpus", CPU]):
-        with pytest.raises(SystemExit) as stop:
-            main([words[0], "recipe.toml", *words[1:]])
-        said = capsys.readouterr()
-        assert stop.value.code in (0, 1)
-        assert all(ch == "\n" or ch.isprintable() for ch in said.out + said.err)
+def test_what_is_printed_is_no_command_to_the_terminal(compiled: Compile, capsys: pytest.CaptureFixture[str]) -> None:
+    def ask(text: str) -> None:
+        data = {**CHAT["data"], "system_prompt": text}
+        Path("recipe.toml").write_text(document({**CHAT, "description": text, "data": data}), encoding="utf-8")
+        for words in (["check"], ["plan", "--gpus", CPU]):
+            with pytest.raises(SystemExit) as stop:
+                main([words[0], "recipe.toml", *words[1:]])
+            said = capsys.readouterr()
+            assert stop.value.code in (0, 1)
+            assert all(ch == "\n" or ch.isprintable() for ch in said.out + said.err)
+
+    faults = collect(TEXTS, ask)
+    assert not faults, faults
 
 
 def test_a_file_name_is_no_command_to_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -461,129 +547,96 @@ def test_a_file_name_is_no_command_to_the_terminal(tmp_path: Path, capsys: pytes
 
 # --- Scripts that run --------------------------------------------------------------------------------------------
 
-SPY = f"""#!{sys.executable}
-import json, os
-open(os.environ["SPY"], "w").write(json.dumps({{k: os.environ.get(k) for k in ("GREETING", "HF_HOME", "description")}}))
-"""
+STUBS = {
+    "spy": '#!/bin/sh\nenv -0 > "$SPY"\n',
+    "srun": "#!/bin/sh\n",
+    "module": "#!/bin/sh\n",
+    "scontrol": "#!/bin/sh\necho a b\n",
+}
 
 
 def stubs(folder: Path) -> Path:
-    """Returns a folder with stand-ins for the commands of a cluster."""
+    """Returns a folder with stand-ins for Python and the commands of a cluster."""
     folder.mkdir()
-    for name, text in {
-        "spy": SPY,
-        "srun": "#!/bin/sh\n",
-        "module": "#!/bin/sh\n",
-        "scontrol": "#!/bin/sh\necho a b\n",
-    }.items():
+    for name, text in STUBS.items():
         (folder / name).write_text(text)
         (folder / name).chmod(0o755)
     return folder
 
 
-@pytest.mark.parametrize("script", ["launch.sh", "submit.sbatch"])
-@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
-def test_the_environment_of_the_site_arrives_unchanged(
-    text: str, script: str, compiled: Compile, tmp_path: Path
-) -> None:
+def run_script(script: str, bundle: Path, places: Path) -> subprocess.CompletedProcess[str]:
+    slurm = {"SLURM_SUBMIT_DIR": str(bundle), "SLURM_NNODES": "1", "SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "a"}
+    own = {"PATH": f"{places}:{os.environ['PATH']}", "FTC_PYTHON": str(places / "spy"), "SPY": str(bundle / "seen")}
+    return subprocess.run(
+        ["bash", script], cwd=bundle, env={**own, **slurm}, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("key", ["GREETING", "description", "HF_HOME"])
+def test_what_the_site_says_arrives_unchanged(key: str, compiled: Compile, tmp_path: Path) -> None:
     places = stubs(tmp_path / "bin")
-    site = {"environment": {"GREETING": text, "description": text}, "paths": {"cache": text}}
-    Path("site.toml").write_text(document(site), encoding="utf-8")
-    outcome = compiled(document(CHAT), "--gpus", GPUS, "--site", "site.toml")
-    if outcome.code:
-        return
-    slurm = {
-        "SLURM_SUBMIT_DIR": str(outcome.bundle),
-        "SLURM_NNODES": "1",
-        "SLURM_JOB_ID": "7",
-        "SLURM_JOB_NODELIST": "a",
-    }
-    environment = {
-        "PATH": f"{places}:{os.environ['PATH']}",
-        "FTC_PYTHON": str(places / "spy"),
-        "SPY": str(tmp_path / "seen"),
-    }
-    command = ["bash", script]
-    done = subprocess.run(
-        command, cwd=outcome.bundle, env={**environment, **slurm}, capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stderr) == (0, ""), done.stderr
-    seen = json.loads((tmp_path / "seen").read_text())
-    assert seen == {"GREETING": text, "description": text, "HF_HOME": text or None}
+
+    def ask(text: str) -> None:
+        site = {"paths": {"cache": text}} if key == "HF_HOME" else {"environment": {key: text}}
+        Path("site.toml").write_text(document(site), encoding="utf-8")
+        outcome = compiled(document(HUB), "--gpus", GPUS, "--site", "site.toml")
+        for script in ("launch.sh", "submit.sbatch") if outcome.code == 0 else ():
+            done = run_script(script, outcome.bundle, places)
+            assert (done.returncode, done.stderr) == (0, ""), done.stderr
+            seen = (outcome.bundle / "seen").read_bytes().decode()
+            lines = dict(part.split("=", 1) for part in seen.split("\0") if "=" in part)
+            assert lines.get(key, "") == text, script
+
+    faults = collect(TEXTS, ask)
+    assert not faults, faults
 
 
-@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
-def test_the_site_path_of_large_data_is_a_plain_constant(text: str, compiled: Compile) -> None:
-    row = json.dumps({"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho" * 2**19}]})
-    Path("rows.jsonl").write_text(row + "\n" + row + "\n")
-    Path("site.toml").write_text(document({"paths": {"data": text}}), encoding="utf-8")
-    outcome = compiled(document(OWN), "--gpus", CPU, "--site", "site.toml")
-    if outcome.code == 0 and text:
-        assert text in constants(outcome.bundle / "train.py")
+def test_the_site_path_of_large_data_is_a_plain_constant(compiled: Compile) -> None:
+    def ask(text: str) -> None:
+        write_rows({"messages": [TURNS[0], {"role": "assistant", "content": "Ho" * 2**19}]}, count=2)
+        Path("site.toml").write_text(document({"paths": {"data": text}}), encoding="utf-8")
+        outcome = compiled(document(CHAT), "--gpus", CPU, "--site", "site.toml")
+        if outcome.code == 0 and text:
+            assert text in constants(outcome.bundle / "train.py")
 
-
-# --- Functions that run ------------------------------------------------------------------------------------------
-
-
-def reader_of(train: Path) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """Returns the function of train.py that reshapes a row, with the constants that it reads."""
-    tree = parse_python(train)
-    wanted = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name.endswith("_row")]
-    values = [
-        n for n in tree.body if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) in ("ROLES", "SYSTEM_PROMPT")
-    ]
-    names: dict[str, Any] = {"Any": Any}
-    exec(compile(ast.Module([*values, *wanted], []), "train.py", "exec"), names)
-    found: Callable[[dict[str, Any]], dict[str, Any]] = names[wanted[0].name]
-    return found
-
-
-@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
-@pytest.mark.parametrize(
-    "slot", ["columns value", "columns inner value", "columns of pairs", "roles value", "data.system_prompt"]
-)
-def test_rows_are_read_by_the_very_text(slot: str, text: str, compiled: Compile) -> None:
-    place = SLOTS[slot]
-    rows = place.rows(text) if place.rows else chat_rows("assistant")
-    write_rows(rows)
-    recipe = filled(place._replace(recipe=OWN) if slot == "data.system_prompt" else place, text)
-    outcome = compiled(document(recipe), "--gpus", CPU)
-    if outcome.code:
-        return
-    read = reader_of(outcome.bundle / "train.py")(rows[0])
-    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
-    prompt = [{"role": "system", "content": text}] if slot == "data.system_prompt" else []
-    assert read == (
-        {"prompt": "Hi", "completion": "Ho"} if slot == "columns of pairs" else {"messages": prompt + turns}
-    )
+    faults = collect(TEXTS, ask)
+    assert not faults, faults
 
 
 # --- Files with hostile names or contents ------------------------------------------------------------------------
 
-FILE_NAMES = [
-    n for t in TEXTS.values() if 0 < len(n := t.replace("/", "_")) < 200 and "\0" not in n and "\ud800" not in n
-]
+FILE_NAMES = {
+    name: text.replace("/", "_")
+    for name, text in TEXTS.items()
+    if 0 < len(text) < 200 and not {"\0", "\ud800"} & set(text)
+}
 
 
-@pytest.mark.parametrize("name", FILE_NAMES, ids=ascii)
-def test_a_file_name_that_a_glob_finds(name: str, compiled: Compile) -> None:
-    folder = Path("found")
-    folder.mkdir()
-    rows = (TINY / "data" / "chat.jsonl").read_bytes()
-    (folder / f"{name}.jsonl").write_bytes(rows)
-    (folder / "plain.jsonl").write_bytes(rows)
-    recipe = {**CHAT, "data": {"train": [{"source": "found/*.jsonl", "format": "chat"}]}}
-    outcome = compiled(document(recipe), "--gpus", CPU)
-    if outcome.code == 0:
-        assert {f"{name}.jsonl", "plain.jsonl"} <= constants(outcome.bundle / "train.py")
+def test_a_file_name_that_a_glob_finds(compiled: Compile) -> None:
+    def ask(name: str) -> None:
+        shutil.rmtree("found", ignore_errors=True)
+        Path("found").mkdir()
+        for file in (f"{name}.jsonl", "other.jsonl"):
+            shutil.copy("rows.jsonl", Path("found", file))
+        recipe = {**CHAT, "data": {"train": [{"source": "found/*.jsonl", "format": "chat"}]}}
+        outcome = compiled(document(recipe), "--gpus", CPU)
+        if outcome.code == 0:
+            assert {f"{name}.jsonl", "other.jsonl"} <= constants(outcome.bundle / "train.py")
+
+    faults = collect(FILE_NAMES, ask)
+    assert not faults, faults
 
 
-@pytest.mark.parametrize("name", FILE_NAMES, ids=ascii)
-def test_a_file_name_in_a_model_folder(name: str, compiled: Compile) -> None:
-    shutil.copytree(TINY / "model", "model")
-    Path("model", f"{name}.json").write_text("{}")
-    outcome = compiled(document({**CHAT, "model": {"base": "model"}}), "--gpus", CPU)
-    assert outcome.code == 1 or (outcome.bundle / "model" / f"{name}.json").is_file()
+def test_a_file_name_in_a_model_folder(compiled: Compile) -> None:
+    def ask(name: str) -> None:
+        shutil.rmtree("model", ignore_errors=True)
+        shutil.copytree(TINY / "model", "model")
+        Path("model", f"{name}.json").write_text("{}")
+        outcome = compiled(document({**CHAT, "model": {"base": "model"}}), "--gpus", CPU)
+        assert outcome.code == 1 or (outcome.bundle / "model" / f"{name}.json").is_file()
+
+    faults = collect(FILE_NAMES, ask)
+    assert not faults, faults
 
 
 @pytest.mark.parametrize("name", ["m (1)", "m@1=+,", "ünï", "m.v2", "a/b/c"])
@@ -592,13 +645,18 @@ def test_a_model_folder_with_an_odd_name(name: str, compiled: Compile) -> None:
     assert compiled(document({**CHAT, "model": {"base": name}}), "--gpus", CPU).code == 0
 
 
-@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
-def test_a_template_file_is_copied_and_never_rendered(text: str, compiled: Compile) -> None:
-    whole = "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}" + text
-    raw = whole.encode("utf-8", "surrogatepass")
-    Path("odd.jinja").write_bytes(raw)
-    outcome = compiled(document({**CHAT, "model": {"base": "tiny/model", "chat_template": "odd.jinja"}}), "--gpus", CPU)
-    assert outcome.code == 1 or (outcome.bundle / "chat_template.jinja").read_bytes() == raw
+def test_a_template_file_is_copied_and_never_rendered(compiled: Compile) -> None:
+    recipe = document({**CHAT, "model": {"base": "tiny/model", "chat_template": "odd.jinja"}})
+
+    def ask(text: str) -> None:
+        whole = "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}" + text
+        raw = whole.encode("utf-8", "surrogatepass")
+        Path("odd.jinja").write_bytes(raw)
+        outcome = compiled(recipe, "--gpus", CPU)
+        assert outcome.code == 1 or (outcome.bundle / "chat_template.jinja").read_bytes() == raw
+
+    faults = collect(TEXTS, ask)
+    assert not faults, faults
 
 
 ODD_FILES = {
@@ -617,10 +675,10 @@ ODD_FILES = {
     "a script": b"#!/bin/sh\ntouch PWNED\n",
     "deep arrays": document(CHAT).encode() + b"x = " + b"[" * 5000 + b"]" * 5000,
     "deep tables": document(CHAT).encode() + b"x = " + b"{a=" * 300 + b"1" + b"}" * 300,
-    "deep keys": document(CHAT).encode() + b".".join([b"a"] * 20_000) + b" = 1\n",
-    "deep header": document(CHAT).encode() + b"[" + b".".join([b"a"] * 20_000) + b"]\n",
-    "many tables": document(CHAT).encode() + b"".join(b"[t%d]\n" % n for n in range(5000)),
-    "many entries": document(CHAT).encode() + b"x = [" + b"1," * 50_000 + b"]\n",
+    "deep keys": document(CHAT).encode() + b".".join([b"a"] * 2000) + b" = 1\n",
+    "deep header": document(CHAT).encode() + b"[" + b".".join([b"a"] * 2000) + b"]\n",
+    "many tables": document(CHAT).encode() + b"".join(b"[t%d]\n" % n for n in range(500)),
+    "many entries": document(CHAT).encode() + b"x = [" + b"1," * 5000 + b"]\n",
 }
 
 
@@ -687,9 +745,8 @@ NUMBER_KEYS += [
 ]
 
 
-@pytest.mark.parametrize("value", ODD_VALUES, ids=lambda v: v[:24])
 @pytest.mark.parametrize("key", NUMBER_KEYS)
-def test_an_odd_value_is_refused_or_stays_itself(key: str, value: str, compiled: Compile) -> None:
+def test_an_odd_value_is_refused_or_stays_itself(key: str, compiled: Compile) -> None:
     recipe = copy.deepcopy(LORA)
     *tables, last = key.split(".")
     here = recipe
@@ -697,15 +754,19 @@ def test_an_odd_value_is_refused_or_stays_itself(key: str, value: str, compiled:
         here = here.setdefault(table, {})
     here.pop(last, None)
     here["@"] = 0
-    outcome = compiled(document(recipe).replace('"@" = 0', f"{last} = {value}"), "--gpus", CPU)
-    assert outcome.code in (0, 1)
-    if outcome.code == 0:
-        names = {n.id for n in ast.walk(parse_python(outcome.bundle / "train.py")) if isinstance(n, ast.Name)}
-        assert not names & {"inf", "nan"}, "train.py would stop with a NameError"
+
+    def ask(value: str) -> None:
+        outcome = compiled(document(recipe).replace('"@" = 0', f"{last} = {value}"), "--gpus", CPU)
+        if outcome.code == 0:
+            names = {n.id for n in ast.walk(parse_python(outcome.bundle / "train.py")) if isinstance(n, ast.Name)}
+            assert not names & {"inf", "nan"}, "train.py would stop with a NameError"
+
+    faults = collect({value[:24]: value for value in ODD_VALUES}, ask)
+    assert not faults, faults
 
 
 def test_a_dotted_set_of_any_depth(compiled: Compile) -> None:
-    for depth in (3, 100, 30_000):
+    for depth in (3, 100, 2000):
         assert compiled(document(CHAT), "--gpus", CPU, "--set", ".".join(["a"] * depth) + "=1").code == 1
         assert compiled(document(CHAT), "--gpus", CPU, "--set", "train.seed=" + "[" * depth).code == 1
 
@@ -744,29 +805,23 @@ PASSED = {"train": "SFTConfig", "adapter": "LoraConfig", "model": "a dict"}
 
 
 @pytest.mark.parametrize("table", PASSED)
-@pytest.mark.parametrize("more", [{}, {"packing": True}, {"new_tokens": ["<|a|>"]}], ids=str)
-def test_an_argument_that_ftc_sets_itself_never_stands_twice(
-    table: str, more: dict[str, Any], compiled: Compile
-) -> None:
+def test_an_argument_that_ftc_sets_itself_never_stands_twice(table: str, compiled: Compile) -> None:
     recipe = copy.deepcopy(LORA)
-    recipe["data"] |= {"eval_fraction": 0.1} | {k: v for k, v in more.items() if k == "packing"}
-    recipe["model"] |= {k: v for k, v in more.items() if k == "new_tokens"}
+    recipe["data"] |= {"eval_fraction": 0.1, "packing": True}
     recipe["adapter"]["kind"] = "dora"
-    plain = compiled(document(recipe), "--gpus", CPU)
-    assert plain.code == 0, plain.err
-    found = [
-        names
-        for name, names in calls(parse_python(plain.bundle / "train.py"))
-        if name in (PASSED[table], "from_pretrained")
-    ]
-    emitted = sorted({name for names in found for name in names})
-    for name in emitted:
-        for value in ("true", "1", '"x"', '["x"]', "{a = 1}"):
-            text = document({**recipe, table: {**recipe[table], "extra": {name: "@"}}}).replace('"@"', value)
-            outcome = compiled(text, "--gpus", CPU, "--force")
-            if outcome.code == 0:
-                for call, names in calls(parse_python(outcome.bundle / "train.py")):
-                    assert len(names) == len(set(names)), f"{call} has `{name}` twice"
+    for new_tokens in ([], ["<|a|>"]):
+        recipe["model"]["new_tokens"] = new_tokens
+        plain = compiled(document(recipe), "--gpus", CPU)
+        assert plain.code == 0, plain.err
+        wanted = (PASSED[table], "AutoModelForCausalLM.from_pretrained") if table == "model" else (PASSED[table],)
+        found = [names for name, names in calls(parse_python(plain.bundle / "train.py")) if name in wanted]
+        for name in sorted({name for names in found for name in names}):
+            for value in ("true", "1", '"x"', "{a = 1}"):
+                text = document({**recipe, table: {**recipe[table], "extra": {name: "@"}}}).replace('"@"', value)
+                outcome = compiled(text, "--gpus", CPU)
+                found = list(calls(parse_python(outcome.bundle / "train.py"))) if outcome.code == 0 else []
+                twice = [call for call, names in found if len(names) != len(set(names))]
+                assert not twice, f"`{name}` stands twice in {twice}"
 
 
 # --- Quoting -----------------------------------------------------------------------------------------------------

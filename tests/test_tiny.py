@@ -132,7 +132,8 @@ def test_model_can_be_quantized_in_blocks_of_64() -> None:
 def test_tokenizer_and_template() -> None:
     config, tokenizer = settings("config.json"), settings("tokenizer.json")
     special = {token["content"]: token["id"] for token in tokenizer["added_tokens"]}
-    assert len(tokenizer["model"]["vocab"]) <= config["vocab_size"] and config["vocab_size"] % 64 == 0
+    assert len(tokenizer["model"]["vocab"]) <= config["vocab_size"]
+    assert config["vocab_size"] % 64 == 0
     assert set(special) == {"<|im_start|>", "<|im_end|>", "<|endoftext|>"}
     assert config["eos_token_id"] == special["<|im_end|>"]
     assert config["pad_token_id"] == special["<|endoftext|>"]
@@ -163,11 +164,11 @@ def test_made_again_it_is_the_same(tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     script = ROOT / "scripts" / "make_tiny.py"
     subprocess.run([sys.executable, str(script), str(tmp_path)], check=True, capture_output=True)
-    made = [path for path in tmp_path.rglob("*") if path.is_file()]
-    kept = [path for path in TINY.rglob("*") if path.is_file() and path.parent != TINY]
-    assert sorted(p.relative_to(tmp_path) for p in made) == sorted(p.relative_to(TINY) for p in kept)
-    for path in made:
-        assert_same(path, TINY / path.relative_to(tmp_path))
+    made = {p.relative_to(tmp_path) for p in tmp_path.rglob("*") if p.is_file()}
+    kept = {p.relative_to(TINY) for p in TINY.rglob("*") if p.is_file() and p.parent != TINY}
+    assert made == kept
+    for name in sorted(made):
+        assert_same(tmp_path / name, TINY / name)
 
 
 def trained_on(tokenizer: Any, messages: list[Row]) -> list[str]:
@@ -192,7 +193,8 @@ def test_the_mask_is_the_answers_with_their_terminator() -> None:
     assert (tokenizer.eos_token, tokenizer.pad_token) == ("<|im_end|>", "<|endoftext|>")
     for row in rows("chat_eval.jsonl"):
         answers = [m["content"] for m in row["messages"] if m["role"] == "assistant"]
-        assert trained_on(tokenizer, row["messages"]) == [f"{answer}<|im_end|>" for answer in answers]
+        terminated = [f"{answer}<|im_end|>" for answer in answers]
+        assert trained_on(tokenizer, row["messages"]) == terminated
 
 
 @pytest.mark.slow

@@ -352,7 +352,8 @@ def test_any_output_folder_is_taken_or_refused(
     here = recipe.parent / "here"
     here.mkdir()
     (here / "file").write_text("mine")
-    (here / "tiny").symlink_to(TINY)
+    shutil.copytree(TINY, recipe.parent / "far" / "tiny")
+    (here / "tiny").symlink_to(recipe.parent / "far" / "tiny")  # so `tiny/..` is another place than it looks
     monkeypatch.chdir(here)
     with pytest.raises(SystemExit) as stop:
         main(["compile", str(recipe), "--gpus", "1xCPU", f"--output={words[0]}", *words[1:]])
