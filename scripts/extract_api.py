@@ -306,12 +306,19 @@ def model_fields(model: Any) -> dict[str, Any]:
 
 
 def extract_templates() -> dict[str, list[str]]:
-    """Returns the chat templates that trl ships, and those of them with marks for the assistant's tokens."""
+    """Returns the chat templates that trl ships: which have a marked twin for training, and which need none."""
     import trl
+    from trl.chat_template_utils import has_generation_markers
 
-    names = [p.stem for p in (Path(trl.__file__).parent / "chat_templates").glob("*.jinja")]
-    marked = [n.removesuffix("_training") for n in names if n.endswith("_training")]
-    return {"families": sorted(n for n in names if not n.endswith("_training")), "training": sorted(marked)}
+    texts = {
+        p.stem: p.read_text(encoding="utf-8") for p in (Path(trl.__file__).parent / "chat_templates").glob("*.jinja")
+    }
+    families = sorted(name for name in texts if not name.endswith("_training"))
+    return {
+        "families": families,
+        "training": [name for name in families if f"{name}_training" in texts],
+        "marked": [name for name in families if has_generation_markers(texts[name])],
+    }
 
 
 if __name__ == "__main__":

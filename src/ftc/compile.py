@@ -12,7 +12,7 @@ from ftc.plan.choose import gib
 from ftc.plan.remedies import find_remedies
 from ftc.recipe import Recipe, apply_overrides, load_recipe
 from ftc.resolve import resolve
-from ftc.rules import Context, check_recipe, check_text
+from ftc.rules import Context, check_numbers, check_recipe, check_text
 from ftc.settings import Settings, settle
 from ftc.site import Site, load_site
 from ftc.source import Source, parse_source
@@ -75,7 +75,7 @@ def _read(request: Request) -> tuple[Source | None, tuple[Diagnostic, ...]]:
     if isinstance(read, Diagnostic):
         return None, (read,)
     source, faults = apply_overrides(read, request.overrides)
-    return source, (*faults, *check_text(source))
+    return source, (*faults, *check_text(source), *check_numbers(source))
 
 
 def read_source(path: Path) -> Source | Diagnostic:
@@ -95,7 +95,7 @@ def _read_site(path: Path | None) -> tuple[Site | None, tuple[Diagnostic, ...]]:
     source = read_source(path)
     if isinstance(source, Diagnostic):
         return None, (source,)
-    faults = tuple(check_text(source))
+    faults = (*check_text(source), *check_numbers(source))
     return load_site(source) if not faults else (None, faults)
 
 

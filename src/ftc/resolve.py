@@ -139,7 +139,11 @@ def _find_template(place: _Place) -> tuple[str, str] | Diagnostic | None:
             span=span,
             hints=("the path is relative to the recipe's folder",),
         )
-    return name, path.read_text(encoding="utf-8", errors="replace")
+    try:
+        return name, path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError:
+        hint = "save the template as UTF-8"
+        return Diagnostic(code="FTC002", severity="error", message=f"`{name}` is not UTF-8", span=span, hints=(hint,))
 
 
 def is_local(source: SourceTable) -> bool:

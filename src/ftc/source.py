@@ -15,6 +15,7 @@ from ftc.diagnostic import Diagnostic, Span
 KeyPath = tuple[str | int, ...]
 
 MAX_RECIPE_BYTES = 2 * 2**20
+MAX_DEPTH = 32
 _KEPT_COLUMNS = 2000  # of a line; what lies further right is named by its column only
 
 
@@ -75,10 +76,23 @@ def parse_source(raw: bytes, file: str) -> Source | Diagnostic:
         return _not_utf8(raw, file, error)
     try:
         data = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: a number of thousands of digits, too
         return _syntax_error(text, file, str(error))
+    if _is_deep(data):
+        hint = "a recipe has tables of tables, and no more"
+        message = f"`{file}` is nested more than {MAX_DEPTH} deep"
+        return Diagnostic(code="FTC005", severity="error", message=message, hints=(hint,))
     keys, values = _Scanner(text, file).scan()
     return Source(file=file, text=text, data=data, keys=keys, values=values)
+
+
+def _is_deep(data: Any) -> bool:
+    """Returns whether values are nested deeper than anything here means to walk."""
+    level = [data]
+    for _ in range(MAX_DEPTH):
+        inner = [v.values() if isinstance(v, dict) else v for v in level if isinstance(v, dict | list)]
+        level = [value for values in inner for value in values]
+    return bool(level)
 
 
 def _not_utf8(raw: bytes, file: str, error: UnicodeDecodeError) -> Diagnostic:

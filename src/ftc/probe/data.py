@@ -11,6 +11,7 @@ from typing import Any
 
 from ftc.diagnostic import Diagnostic, Span
 from ftc.facts import RowFacts
+from ftc.paths import path_fault
 
 EXTENSIONS: Mapping[str, str] = {
     ".json": "json",
@@ -92,6 +93,10 @@ def _not_found(folder: Path, pattern: str, span: Span) -> Diagnostic:
 
 def _probe_file(folder: Path, path: Path, span: Span, role_key: str) -> RowFacts | Diagnostic:
     name = path.relative_to(folder).as_posix()
+    fault = path_fault(name)
+    if fault is not None:
+        message = f"the pattern finds {name!a}, which cannot be used: {fault}"
+        return Diagnostic(code="FTC601", severity="error", message=message, span=span, hints=("rename that file",))
     raw = path.read_bytes()
     if not raw.strip():
         hint = "write at least one row into it, or remove the source"

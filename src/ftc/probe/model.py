@@ -12,6 +12,7 @@ from typing import Any
 
 from ftc.diagnostic import Diagnostic, Span
 from ftc.facts import LocalModel, ModelFacts, ModuleFacts, load_catalog, model_names
+from ftc.paths import path_fault
 
 _MAX_HEADER_BYTES = 100 * 2**20
 _EMBEDDINGS = re.compile(r"(embed_tokens|wte|word_embeddings|embed_in)$")
@@ -53,6 +54,9 @@ def probe_model(folder: Path, name: str, span: Span) -> tuple[ModelFacts, LocalM
             span,
             hint,
         )
+    strange = [p.name for p in path.iterdir() if p.suffix in _CARRIED and path_fault(p.name) is not None]
+    if strange:
+        return _fault("FTC601", f"`{name}` holds {strange[0]!a}, which cannot be used", span, "rename that file")
     return facts, LocalModel(folder=name, files=_carried_files(path))
 
 

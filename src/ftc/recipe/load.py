@@ -14,6 +14,7 @@ from ftc.recipe.tables import Recipe
 from ftc.source import KeyPath, Source
 
 _NEAR = 0.6
+_DEEPEST = 8
 _TYPE_WORDS: Mapping[str, str] = {
     "string_type": "a string",
     "int_type": "a whole number",
@@ -44,7 +45,8 @@ def apply_overrides(source: Source, overrides: Sequence[str]) -> tuple[Source, t
     for text in overrides:
         name, equals, raw = text.partition("=")
         path = tuple(part.strip() for part in name.split("."))
-        if not equals or not all(path) or not text.isprintable() or not _settable(source.data, path):
+        sayable = equals and text.isprintable() and all(path) and len(path) <= _DEEPEST
+        if not sayable or not _settable(source.data, path):
             diagnostics.append(_bad_override(text))
             continue
         data = _with_value(source.data, path, _override_value(raw.strip()))
@@ -72,7 +74,7 @@ def _settable(data: Mapping[str, Any], path: Sequence[str]) -> bool:
 def _override_value(raw: str) -> Any:
     try:
         return tomllib.loads(f"value = {raw}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # tomllib raises plain ValueError for a number of thousands of digits
         return raw
 
 

@@ -2,6 +2,6 @@
 
 from ftc.rules.check import check_recipe
 from ftc.rules.context import Context
-from ftc.rules.security import check_text
+from ftc.rules.security import check_numbers, check_text
 
-__all__ = ["Context", "check_recipe", "check_text"]
+__all__ = ["Context", "check_numbers", "check_recipe", "check_text"]

@@ -42,6 +42,25 @@ def check_text(source: Source) -> Iterator[Diagnostic]:
             yield _fault("FTC604", f"`{shown}` looks like a secret", span, hint)
 
 
+def check_numbers(source: Source) -> Iterator[Diagnostic]:
+    """Yields FTC609 for every whole number that 64 bits do not hold, as TOML asks for."""
+    for path, number in _numbers(source.data, ()):
+        if not -(2**63) <= number < 2**63:
+            span = source.value(*path) if path in source.values else source.key(*path)
+            yield _fault("FTC609", "a whole number has at most 64 bits", span, "write a smaller number")
+
+
+def _numbers(value: Any, path: KeyPath) -> Iterator[tuple[KeyPath, int]]:
+    if isinstance(value, int):
+        yield path, value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _numbers(inner, (*path, key))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _numbers(inner, (*path, index))
+
+
 def _fault(code: str, message: str, span: Any, hint: str) -> Diagnostic:
     return Diagnostic(code=code, severity="error", message=message, span=span, hints=(hint,))
 
