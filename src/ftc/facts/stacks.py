@@ -43,7 +43,8 @@ class StackFacts(NamedTuple):
     scheduler_arguments: Mapping[str, tuple[str, ...]]
     attention: tuple[str, ...]
     template_families: tuple[str, ...]
-    training_families: tuple[str, ...]
+    training_families: tuple[str, ...]  # trl has a twin of it with marks
+    marked_families: tuple[str, ...]  # has marks itself
     accelerate: Mapping[str, tuple[str, ...]]
     deepspeed: Mapping[str, tuple[str, ...]]
 
@@ -75,6 +76,7 @@ def load_stack(name: str) -> StackFacts | None:
         attention=tuple(api["attention"]),
         template_families=tuple(api["chat_templates"]["families"]),
         training_families=tuple(api["chat_templates"]["training"]),
+        marked_families=tuple(api["chat_templates"]["marked"]),
         accelerate={part: tuple(keys) for part, keys in api["accelerate"].items()},
         deepspeed={part: tuple(keys) for part, keys in api["deepspeed"].items()},
     )

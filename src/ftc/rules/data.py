@@ -216,7 +216,9 @@ def template_without_markers(c: Context) -> Iterator[Diagnostic]:
     template = c.facts.template_file
     name = c.settings.chat_template
     unmarked_file = template is not None and not _GENERATION.search(template[1])
-    unmarked_family = name in c.facts.stack.template_families and name not in c.facts.stack.training_families
+    stack = c.facts.stack
+    marked = (*stack.training_families, *stack.marked_families)
+    unmarked_family = name in stack.template_families and name not in marked
     marks = template_marks(c.facts.model.id)
     unmarked_own = name == "auto" and _is_chat(c) and marks is not None and not marks.own
     if unmarked_file or unmarked_family or unmarked_own:
