@@ -80,7 +80,7 @@ def make_python(folder: Path) -> Path:
 def environment(python: Path, **more: str) -> dict[str, str]:
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("FTC_", "PYTHONPATH", "ACCELERATE_", "WANDB"))}
     path = f"{Path(sys.executable).parent}:{clean['PATH']}"  # ninja, for DeepSpeed's own build
-    return {**clean, "PATH": path, "FTC_PYTHON": str(python), "HF_HUB_OFFLINE": "1", **more}
+    return {**clean, "PATH": path, "FTC_PYTHON": str(python), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", **more}
 
 
 def launch(bundle: Path, python: Path, **more: str) -> subprocess.CompletedProcess[str]:
