@@ -155,11 +155,10 @@ def is_local(source: SourceTable) -> bool:
 def _find_data(place: _Place) -> tuple[DataFacts, list[Diagnostic]]:
     files: dict[tuple[str, int], tuple[RowFacts, ...]] = {}
     faults: list[Diagnostic] = []
-    for part, rows in (("train", place.recipe.data.train), ("eval", place.recipe.data.eval or ())):
-        for index, row in enumerate(rows):
-            found, wrong = _find_source(place, row, part, index)
-            files[(part, index)] = found
-            faults += wrong
+    for part, index, row in place.recipe.data.sources():
+        found, wrong = _find_source(place, row, part, index)
+        files[(part, index)] = found
+        faults += wrong
     weights = {i: row.weight for i, row in enumerate(place.recipe.data.train) if row.weight is not None}
     return DataFacts(files=files, weights=weights), faults
 

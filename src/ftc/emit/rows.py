@@ -245,7 +245,7 @@ def role_map(row: SourceTable) -> dict[str, str]:
 def all_roles(job: Job) -> dict[str, str]:
     """Returns the role map of all sources together; two sources that disagree are refused by FTC523."""
     merged: dict[str, str] = {}
-    for row in (*job.recipe.data.train, *(job.recipe.data.eval or ())):
+    for _, _, row in job.recipe.data.sources():
         if row.format in ("chat", "sharegpt"):
             merged.update(role_map(row))
     return merged

@@ -3,6 +3,7 @@
 Every key that may be left out is None here; what stands in for it is decided later, with a reason.
 """
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -78,6 +79,12 @@ class DataTable(Table):
     eval_fraction: Fraction | None = Field(None, description="share of the training rows kept for evaluation")
     train: Sources = Field(min_length=1, description="where the training rows come from")
     eval: Sources | None = Field(None, description="where the evaluation rows come from")
+
+    def sources(self) -> Iterator[tuple[str, int, SourceTable]]:
+        """Yields every source with the list that it stands in (`train` or `eval`) and its place there."""
+        for part, rows in (("train", self.train), ("eval", self.eval or ())):
+            for index, row in enumerate(rows):
+                yield part, index, row
 
 
 class TrainTable(Table):

@@ -1,14 +1,11 @@
 """What works but is likely not meant: advice, never an error."""
 
-import re
 from collections.abc import Iterator
 
 from ftc.diagnostic import Diagnostic
 from ftc.facts import load_constants
 from ftc.resolve import is_local
-from ftc.rules.context import Context
-
-_COMMIT = re.compile(r"[0-9a-f]{40}")
+from ftc.rules.context import Context, is_commit
 
 
 def unusual_learning_rate(c: Context) -> Iterator[Diagnostic]:
@@ -38,7 +35,7 @@ def half_precision_weights_trained(c: Context) -> Iterator[Diagnostic]:
 
 def unpinned_model(c: Context) -> Iterator[Diagnostic]:
     """FTC903"""
-    if c.facts.local_model is None and not _COMMIT.fullmatch(c.settings.revision or ""):
+    if c.facts.local_model is None and not is_commit(c.settings.revision):
         yield c.advice(
             "FTC903",
             f"{c.settings.base} may change on the hub between two runs",
@@ -49,15 +46,14 @@ def unpinned_model(c: Context) -> Iterator[Diagnostic]:
 
 def unpinned_data(c: Context) -> Iterator[Diagnostic]:
     """FTC904"""
-    for part, rows in (("train", c.recipe.data.train), ("eval", c.recipe.data.eval or ())):
-        for index, row in enumerate(rows):
-            if not is_local(row) and not _COMMIT.fullmatch(row.revision or ""):
-                yield c.advice(
-                    "FTC904",
-                    f"data set {row.source} may change on the hub between two runs",
-                    ("data", part, index, "source"),
-                    "add `revision` with a commit of 40 hex digits",
-                )
+    for part, index, row in c.recipe.data.sources():
+        if not is_local(row) and not is_commit(row.revision):
+            yield c.advice(
+                "FTC904",
+                f"data set {row.source} may change on the hub between two runs",
+                ("data", part, index, "source"),
+                "add `revision` with a commit of 40 hex digits",
+            )
 
 
 def nothing_evaluated(c: Context) -> Iterator[Diagnostic]:

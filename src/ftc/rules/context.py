@@ -1,5 +1,6 @@
 """What a rule sees, and short ways to say where and how bad."""
 
+import re
 from typing import NamedTuple
 
 from ftc.diagnostic import Diagnostic, Severity, Span
@@ -9,6 +10,12 @@ from ftc.settings import Settings
 from ftc.source import Source
 
 Path = tuple[str | int, ...]
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def is_commit(revision: str | None) -> bool:
+    """Returns whether a revision names one commit for good, not a branch or a tag."""
+    return revision is not None and _COMMIT.fullmatch(revision) is not None
 
 
 class Context(NamedTuple):
@@ -23,6 +30,12 @@ class Context(NamedTuple):
     @property
     def target(self) -> Target | None:
         return self.facts.target
+
+    @property
+    def train_rows(self) -> int | None:
+        """Returns the training rows as they are in the files, or None where a source is not local."""
+        counts = [self.facts.data.rows("train", i) for i in range(len(self.recipe.data.train))]
+        return None if None in counts else sum(n for n in counts if n is not None)
 
     def error(self, code: str, message: str, at: Path, *hints: str, note: str = "", label: str = "") -> Diagnostic:
         return self._say("error", code, message, at, hints, note, label)

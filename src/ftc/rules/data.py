@@ -14,12 +14,6 @@ _LONGEST_NAME = 48
 _GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 
-def _sources(c: Context) -> Iterator[tuple[str, int, SourceTable]]:
-    for part, rows in (("train", c.recipe.data.train), ("eval", c.recipe.data.eval or ())):
-        for index, row in enumerate(rows):
-            yield part, index, row
-
-
 def _is_chat(c: Context) -> bool:
     return c.recipe.data.train[0].format in CHAT_FORMATS
 
@@ -90,7 +84,7 @@ def loss_without_roles(c: Context) -> Iterator[Diagnostic]:
 def mixed_formats(c: Context) -> Iterator[Diagnostic]:
     """FTC509"""
     first = _family(c.recipe.data.train[0].format)
-    for part, index, row in _sources(c):
+    for part, index, row in c.recipe.data.sources():
         if _family(row.format) != first:
             yield c.error(
                 "FTC509",
@@ -106,7 +100,7 @@ def _family(row_format: str) -> str:
 
 def unknown_column_key(c: Context) -> Iterator[Diagnostic]:
     """FTC512"""
-    for part, index, row in _sources(c):
+    for part, index, row in c.recipe.data.sources():
         known = known_columns(row.format)
         for name in row.columns or {}:
             if name not in known:
@@ -117,7 +111,7 @@ def unknown_column_key(c: Context) -> Iterator[Diagnostic]:
 
 def missing_column(c: Context) -> Iterator[Diagnostic]:
     """FTC513"""
-    for part, index, row in _sources(c):
+    for part, index, row in c.recipe.data.sources():
         for file in c.facts.data.files.get((part, index), ()):
             for ours in load_words()["columns"][row.format] if file.columns else ():
                 theirs = column_name(row.format, ours, row.columns)
@@ -150,7 +144,7 @@ def _missing_column(
 def unknown_roles(c: Context) -> Iterator[Diagnostic]:
     """FTC514"""
     words = load_words()["roles"]
-    for part, index, row in _sources(c):
+    for part, index, row in c.recipe.data.sources():
         if row.format not in ("chat", "sharegpt"):
             continue
         known = set(words["known"]) if row.format == "chat" else set(words["sharegpt"])
@@ -170,7 +164,7 @@ def unknown_roles(c: Context) -> Iterator[Diagnostic]:
 def unknown_role_key(c: Context) -> Iterator[Diagnostic]:
     """FTC522"""
     known = load_words()["roles"]["known"]
-    for part, index, row in _sources(c):
+    for part, index, row in c.recipe.data.sources():
         if row.roles and row.format not in ("chat", "sharegpt"):
             message = f"rows of format `{row.format}` have no roles"
             yield c.error("FTC522", message, ("data", part, index, "roles"), "remove `roles`")
@@ -184,7 +178,7 @@ def unknown_role_key(c: Context) -> Iterator[Diagnostic]:
 def roles_disagree(c: Context) -> Iterator[Diagnostic]:
     """FTC523"""
     seen: dict[str, str] = {}
-    for part, index, row in _sources(c):
+    for part, index, row in c.recipe.data.sources():
         for ours, theirs in (row.roles or {}).items():
             if seen.setdefault(theirs, ours) != ours:
                 yield c.error(
@@ -197,7 +191,7 @@ def roles_disagree(c: Context) -> Iterator[Diagnostic]:
 
 def long_names(c: Context) -> Iterator[Diagnostic]:
     """FTC524"""
-    for part, index, row in _sources(c):
+    for part, index, row in c.recipe.data.sources():
         for table in ("columns", "roles"):
             for ours, theirs in (getattr(row, table) or {}).items():
                 if not 1 <= len(theirs) <= _LONGEST_NAME or not theirs.isprintable():
@@ -261,7 +255,7 @@ def system_prompt_without_chat(c: Context) -> Iterator[Diagnostic]:
 
 def hub_keys_on_files(c: Context) -> Iterator[Diagnostic]:
     """FTC519"""
-    for part, index, row in _sources(c):
+    for part, index, row in c.recipe.data.sources():
         for key in ("split", "revision"):
             if is_local(row) and getattr(row, key) not in (None, "train" if key == "split" else None):
                 yield c.error(
@@ -275,11 +269,8 @@ def hub_keys_on_files(c: Context) -> Iterator[Diagnostic]:
 def evaluation_without_rows(c: Context) -> Iterator[Diagnostic]:
     """FTC520"""
     fraction = c.settings.eval_fraction
-    counts = [c.facts.data.rows("train", i) for i in range(len(c.recipe.data.train))]
-    if fraction is None or None in counts:
-        return
-    rows = sum(n for n in counts if n is not None)
-    if rows * fraction < 1:
+    rows = c.train_rows
+    if fraction is not None and rows is not None and rows * fraction < 1:
         yield c.error(
             "FTC520",
             f"{fraction:g} of {rows} rows is less than one row to evaluate on",

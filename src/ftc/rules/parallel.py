@@ -80,11 +80,8 @@ def heads_do_not_divide(c: Context) -> Iterator[Diagnostic]:
 
 def fewer_rows_than_batch(c: Context) -> Iterator[Diagnostic]:
     """FTC315"""
-    counts = [c.facts.data.rows("train", i) for i in range(len(c.recipe.data.train))]
-    if None in counts or c.settings.packing:
-        return
-    rows = sum(n for n in counts if n is not None)
-    if rows < c.settings.global_batch:
+    rows = c.train_rows
+    if rows is not None and not c.settings.packing and rows < c.settings.global_batch:
         yield c.warning(
             "FTC315",
             f"global_batch is {c.settings.global_batch}, the data has {rows} rows: each epoch is one smaller step",

@@ -7,7 +7,7 @@ from typing import Any
 from ftc.diagnostic import Diagnostic
 from ftc.facts import load_words
 from ftc.resolve import is_local
-from ftc.rules.context import Context
+from ftc.rules.context import Context, is_commit
 from ftc.source import KeyPath, Source
 
 _MAX_TEXT = 2048
@@ -15,7 +15,6 @@ _MAX_PROMPT = 65536
 _LONG_KEYS = frozenset(("system_prompt",))
 _MULTILINE_KEYS = frozenset(("system_prompt", "description"))
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
 _MODULE = re.compile(r"[A-Za-z_][\w.*-]{0,127}")
 _PLAIN = re.compile(r"[\w][\w .:@/+=,()-]{0,127}")
@@ -79,7 +78,7 @@ def _texts(value: Any, path: KeyPath) -> Iterator[tuple[KeyPath, str]]:
 
 def remote_code_unpinned(c: Context) -> Iterator[Diagnostic]:
     """FTC602"""
-    if c.settings.trust_remote_code and not _COMMIT.fullmatch(c.settings.revision or ""):
+    if c.settings.trust_remote_code and not is_commit(c.settings.revision):
         yield c.error(
             "FTC602",
             "`trust_remote_code` runs whatever the repository holds on that day",
@@ -90,7 +89,7 @@ def remote_code_unpinned(c: Context) -> Iterator[Diagnostic]:
 
 def remote_code_trusted(c: Context) -> Iterator[Diagnostic]:
     """FTC610"""
-    if c.settings.trust_remote_code and _COMMIT.fullmatch(c.settings.revision or ""):
+    if c.settings.trust_remote_code and is_commit(c.settings.revision):
         yield c.warning(
             "FTC610",
             f"code from {c.settings.base} at {c.settings.revision} will run with your rights",
@@ -103,22 +102,21 @@ def unpinned_when_locked(c: Context) -> Iterator[Diagnostic]:
     """FTC603"""
     if not c.locked:
         return
-    if c.facts.local_model is None and not _COMMIT.fullmatch(c.settings.revision or ""):
+    if c.facts.local_model is None and not is_commit(c.settings.revision):
         yield c.error(
             "FTC603",
             f"--locked, and {c.settings.base} has no pinned revision",
             ("model", "base"),
             "add `[model] revision` with a commit of 40 hex digits",
         )
-    for part, rows in (("train", c.recipe.data.train), ("eval", c.recipe.data.eval or ())):
-        for index, row in enumerate(rows):
-            if not is_local(row) and not _COMMIT.fullmatch(row.revision or ""):
-                yield c.error(
-                    "FTC603",
-                    f"--locked, and data set {row.source} has no pinned revision",
-                    ("data", part, index, "source"),
-                    "add `revision` with a commit of 40 hex digits",
-                )
+    for part, index, row in c.recipe.data.sources():
+        if not is_local(row) and not is_commit(row.revision):
+            yield c.error(
+                "FTC603",
+                f"--locked, and data set {row.source} has no pinned revision",
+                ("data", part, index, "source"),
+                "add `revision` with a commit of 40 hex digits",
+            )
 
 
 def strange_words(c: Context) -> Iterator[Diagnostic]:
@@ -137,10 +135,9 @@ def _words(c: Context) -> Iterator[tuple[tuple[str | int, ...], str | None, re.P
     recipe = c.recipe
     yield ("model", "revision"), recipe.model.revision, _REVISION, "revision of a repository"
     yield ("track", "project"), recipe.track.project if recipe.track else None, _PLAIN, "project name"
-    for part, rows in (("train", recipe.data.train), ("eval", recipe.data.eval or ())):
-        for index, row in enumerate(rows):
-            yield ("data", part, index, "revision"), row.revision, _REVISION, "revision of a repository"
-            yield ("data", part, index, "split"), row.split, _SPLIT, "split of a data set"
+    for part, index, row in recipe.data.sources():
+        yield ("data", part, index, "revision"), row.revision, _REVISION, "revision of a repository"
+        yield ("data", part, index, "split"), row.split, _SPLIT, "split of a data set"
     if recipe.adapter is None:
         return
     targets = recipe.adapter.targets

@@ -23,10 +23,9 @@ def _steps(c: Context) -> int | None:
     """Returns a lower bound of the optimizer steps where the data is local and not packed."""
     if c.settings.max_steps is not None:
         return c.settings.max_steps
-    counts = [c.facts.data.rows("train", i) for i in range(len(c.recipe.data.train))]
-    if None in counts or c.settings.packing:
+    rows = c.train_rows
+    if rows is None or c.settings.packing:
         return None
-    rows = sum(n for n in counts if n is not None)
     return max(1, int(-(-rows // c.settings.global_batch) * c.settings.epochs))
 
 
