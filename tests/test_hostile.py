@@ -855,7 +855,7 @@ def calls(tree: ast.AST) -> Iterator[tuple[str, list[str]]]:
         if isinstance(node, ast.Call):
             yield ast.unparse(node.func), [k.arg for k in node.keywords if k.arg]
         elif isinstance(node, ast.Dict):
-            yield "a dict", [k.value for k in node.keys if isinstance(k, ast.Constant)]
+            yield "a dict", [str(k.value) for k in node.keys if isinstance(k, ast.Constant)]
 
 
 PASSED = {"train": "SFTConfig", "adapter": "LoraConfig", "model": "a dict"}
@@ -876,8 +876,8 @@ def test_an_argument_that_ftc_sets_itself_never_stands_twice(table: str, compile
             for value in ("true", "1", '"x"', "{a = 1}"):
                 text = document({**recipe, table: {**recipe[table], "extra": {name: "@"}}}).replace('"@"', value)
                 outcome = compiled(text)
-                found = list(calls(parse_python(outcome.bundle / "train.py"))) if outcome.code == 0 else []
-                twice = [call for call, names in found if len(names) != len(set(names))]
+                whole = list(calls(parse_python(outcome.bundle / "train.py"))) if outcome.code == 0 else []
+                twice = [call for call, names in whole if len(names) != len(set(names))]
                 assert not twice, f"`{name}` stands twice in {twice}"
 
 

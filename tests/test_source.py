@@ -12,7 +12,7 @@ from ftc.diagnostic import Diagnostic
 from ftc.source import Source, parse_source
 
 Path = tuple[str | int, ...]
-FEW = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+FEW = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 # --- Documents ---------------------------------------------------------------------------------------------------
 
@@ -137,9 +137,9 @@ def documents(draw: st.DrawFn) -> Piece:
     """Draws a document: pairs, then tables, arrays of tables and tables inside their entries."""
     parts: list[Piece | str] = [draw(bodies())]
     counts: dict[str, int] = {}
-    for number in range(1, draw(st.integers(0, 5)) + 1):
-        kind = draw(st.sampled_from(["table", "deep", "array", "array", "inside"]))
-        array = f"rows{draw(st.integers(0, 1))}"
+    for number in range(1, draw(st.integers(0, 7)) + 1):
+        kind = draw(st.sampled_from(["array", "inside", "inside", "table", "deep"]))
+        array = draw(st.sampled_from(["rows0", "rows0", "rows1"]))
         if kind == "array" or (kind == "inside" and array in counts):
             index = counts[array] = counts.get(array, -1) + (kind == "array")
             parts += draw(rows(array, index, number if kind == "inside" else None))

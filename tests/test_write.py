@@ -341,7 +341,17 @@ def test_a_link_to_a_folder_is_followed_and_kept(recipe: Path) -> None:
     assert names_beside(recipe) == {"tiny", "recipe.toml", "bundle", "scratch"}
 
 
-OUTPUTS = [(".",), ("..",), ("/",), ("file/x",), ("file/x/y",), ("tiny/../made",), ("made/",), ("deep/er/made",), ("",)]
+OUTPUTS: list[tuple[str, ...]] = [
+    (".",),
+    ("..",),
+    ("/",),
+    ("file/x",),
+    ("file/x/y",),
+    ("tiny/../made",),
+    ("made/",),
+    ("deep/er/made",),
+    ("",),
+]
 OUTPUTS += [(".", "--force"), ("..", "--force"), ("x" * 300,), ("--force",), (".made",), ("made.new",)]
 
 
