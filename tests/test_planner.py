@@ -284,6 +284,8 @@ def follow(folder: Path, text: str, gpus: str, hint: str) -> Outcome:
         return run(folder, text, target[1])
     if key := re.match(r"remove `(\w+)` from `\[plan\]`", hint):
         return run(folder, re.sub(rf"(?m)^{key[1]} = .*\n", "", text), gpus)
+    if hint.startswith("remove `[plan]`"):
+        return run(folder, re.sub(r"(?m)^(strategy|micro_batch|offload|gradient_checkpointing) = .*\n", "", text), gpus)
     assert hint.startswith(("write `[", "add `[")), hint
     assert WRITE.match(hint) or hint.startswith("add")
     return run(folder, text, gpus, *(f"{table}.{key}={value}" for table, key, value in ADD.findall(hint)))

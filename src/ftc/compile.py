@@ -9,13 +9,15 @@ from ftc.emit import Bundle, Job, emit_bundle
 from ftc.facts import Facts
 from ftc.plan import Plan, choose_plan
 from ftc.plan.choose import gib
-from ftc.plan.remedies import find_remedies
+from ftc.plan.remedies import Remedy, list_remedies
 from ftc.recipe import Recipe, apply_overrides, load_recipe
 from ftc.resolve import resolve
 from ftc.rules import Context, check_numbers, check_recipe, check_text
 from ftc.settings import Settings, settle
 from ftc.site import Site, load_site
 from ftc.source import Source, parse_source
+
+_MOST_HINTS, _MOST_TARGETS = 5, 2
 
 
 class Request(NamedTuple):
@@ -123,7 +125,7 @@ def _plan(request: Request, checked: _Checked, site: Site) -> Outcome:
         with_data=request.with_data,
         overrides=request.overrides,
     )
-    faults = tuple(_judge(checked, plan, site))
+    faults = tuple(_judge(request, checked, plan, site))
     return Outcome(report=make_report((*checked.diagnostics, *faults)), name=name, work=work)
 
 
@@ -134,14 +136,14 @@ def _written(checked: _Checked) -> Mapping[str, str]:
     return {k: "written with --set" if s.file == "--set" else f"recipe.toml line {s.line}" for k, s in spans.items()}
 
 
-def _judge(checked: _Checked, plan: Plan, site: Site) -> list[Diagnostic]:
+def _judge(request: Request, checked: _Checked, plan: Plan, site: Site) -> list[Diagnostic]:
     """Returns FTC201 where the plan does not fit, FTC202 where it fits barely, FTC203 where the host is too small."""
     facts, target = checked.facts, checked.facts.target
     assert target is not None
     span = checked.source.value("model", "base")
     budget = plan.budget
     faults: list[Diagnostic] = []
-    place = "a process" if target.gpu.is_cpu else f"an {target.gpu.name}"
+    place = "a process" if target.gpu.is_cpu else f"each {target.gpu.name}"
     if not plan.fits:
         unit = "process" if target.gpu.is_cpu else "GPU"
         what = f"{checked.settings.name} needs up to {gib(budget.high_bytes)} per {unit}"
@@ -154,7 +156,7 @@ def _judge(checked: _Checked, plan: Plan, site: Site) -> list[Diagnostic]:
                 span=span,
                 label=f"{facts.model.params_total / 1e9:.2f} B parameters",
                 notes=(f"at the peak ({budget.peak_phase}): {parts}", _tried(plan)),
-                hints=find_remedies(checked.recipe.plan, checked.settings, facts) or ("take a smaller model",),
+                hints=_find_remedies(request, checked) or ("take a smaller model",),
             )
         )
     elif budget.high_bytes > 0.95 * target.memory_bytes:
@@ -164,6 +166,45 @@ def _judge(checked: _Checked, plan: Plan, site: Site) -> list[Diagnostic]:
         faults.append(Diagnostic(code="FTC202", severity="warning", message=message, span=span, hints=(hint,)))
     faults += _judge_host(checked, plan, site)
     return faults
+
+
+def _find_remedies(request: Request, checked: _Checked) -> tuple[str, ...]:
+    """Returns hints that were followed as the user would, and fit."""
+    found: list[tuple[Remedy, int]] = []
+    for remedy in list_remedies(checked.recipe.plan, checked.settings, checked.facts):
+        enough_hardware = remedy.gpus is not None and sum(r.gpus is not None for r, _ in found) == _MOST_TARGETS
+        if enough_hardware or (len(remedy.freed) > 1 and found):
+            continue
+        need = _follow(request, checked, remedy)
+        if need is not None:
+            found.append((remedy, need))
+        if len(found) == _MOST_HINTS:
+            break
+    return tuple(f"{remedy.text} (needs {gib(need)})" for remedy, need in found)
+
+
+def _follow(request: Request, checked: _Checked, remedy: Remedy) -> int | None:
+    """Returns the bytes that each GPU needs with the change, or None where it is refused or does not fit."""
+    source = _without(checked.source, remedy.freed)
+    source, _ = apply_overrides(source, remedy.overrides)
+    recipe, _ = load_recipe(source)
+    if recipe is None:
+        return None
+    changed = _check(request._replace(gpus=remedy.gpus or request.gpus), recipe, source)
+    if isinstance(changed, Report) or make_report(changed.diagnostics).failed:
+        return None
+    plan = choose_plan(recipe.plan, changed.settings, changed.facts, _written(changed))
+    return plan.budget.high_bytes if plan is not None and plan.fits else None
+
+
+def _without(source: Source, keys: tuple[str, ...]) -> Source:
+    """Returns the source as it would be without these keys of `[plan]`."""
+    if not keys:
+        return source
+    data = {**source.data, "plan": {k: v for k, v in source.data["plan"].items() if k not in keys}}
+    gone = {("plan", key) for key in keys}
+    spans = {path: span for path, span in source.keys.items() if path not in gone}
+    return source._replace(data=data, keys=spans)
 
 
 def _tried(plan: Plan) -> str:
@@ -179,6 +220,6 @@ def _judge_host(checked: _Checked, plan: Plan, site: Site) -> list[Diagnostic]:
     if memory is None or plan.budget.host_bytes_per_node <= memory * 2**30:
         return []
     message = f"a node needs {gib(plan.budget.host_bytes_per_node)} of host memory, the site's have {memory} GiB"
-    hints = ('use nodes with more memory, or `[plan] offload = "none"` with more GPUs',)
+    hints = ('write `[plan] strategy = "fsdp2"`, which loads the weights once a node, or use larger nodes',)
     span = checked.source.value("model", "base")
     return [Diagnostic(code="FTC203", severity="error", message=message, span=span, hints=hints)]

@@ -98,6 +98,8 @@ def _parameter_offload_conflict(strategy: Strategy, settings: Settings, target: 
 
 def offload_conflict(offload: Offload, strategy: Strategy, settings: Settings, target: Target) -> Conflict | None:
     """Returns why `offload` cannot work with `strategy`, or None."""
+    if offload != "none" and target.gpu.is_cpu and target.world_size == 1:
+        return Conflict("FTC310", "offload moves states from a GPU to its host; a single CPU process has nowhere to go")
     match offload:
         case "none":
             return None

@@ -3,6 +3,7 @@
 from functools import cache
 
 from ftc.emit.job import Job
+from ftc.facts import load_words
 from ftc.facts.files import read_data
 from ftc.facts.lock import Lock, closure, read_lock, requirements_text
 
@@ -23,7 +24,7 @@ def list_features(job: Job) -> tuple[str, ...]:
     features = ["base"]
     if job.plan.candidate.strategy.startswith("zero"):
         features.append("deepspeed")
-    if job.settings.quantization or any(part in job.settings.optimizer for part in ("8bit", "paged", "bnb")):
+    if job.settings.quantization or job.settings.optimizer in load_words()["bitsandbytes"]["optimizers"]:
         features.append("bitsandbytes")
     return (*features, *job.settings.trackers)
 

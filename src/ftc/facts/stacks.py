@@ -9,11 +9,12 @@ from ftc.facts.files import DATA, read_data
 
 
 class ApiField(NamedTuple):
-    """One argument of a pinned class. `accepts` names the TOML types that its annotation takes."""
+    """One argument of a pinned class: the TOML types that it `accepts`, the words where it has `choices`."""
 
     name: str
     type: str
     accepts: tuple[str, ...]
+    choices: tuple[str, ...]
 
 
 class Renamed(NamedTuple):
@@ -91,7 +92,12 @@ def _read_class(
 ) -> ApiClass:
     return ApiClass(
         name=name,
-        fields={n: ApiField(name=n, type=f["type"], accepts=tuple(f["accepts"])) for n, f in fields.items()},
+        fields={n: _read_field(n, f) for n, f in fields.items()},
         renamed={n: Renamed(use=r.get("use"), why=r.get("why", "")) for n, r in renamed.items()},
         owned=owned,
     )
+
+
+def _read_field(name: str, field: Mapping[str, Any]) -> ApiField:
+    choices = tuple(str(choice) for choice in field.get("choices", ()))
+    return ApiField(name=name, type=field["type"], accepts=tuple(field["accepts"]), choices=choices)

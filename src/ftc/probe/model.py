@@ -25,10 +25,13 @@ def probe_model(folder: Path, name: str, span: Span) -> tuple[ModelFacts, LocalM
     path = folder / name
     try:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        if not isinstance(config, dict):
+            raise ValueError("not an object")
+        shapes = _read_shapes(sorted(path.glob("*.safetensors")))
+    except (OSError, ValueError, struct.error, TypeError, KeyError, AttributeError) as error:
         return _fault(
             "FTC115",
-            f"`{name}/config.json` cannot be read: {type(error).__name__}",
+            f"`{name}` has a config.json or a safetensors header that cannot be read: {type(error).__name__}",
             span,
             "save the model with `save_pretrained`",
         )
@@ -44,7 +47,6 @@ def probe_model(folder: Path, name: str, span: Span) -> tuple[ModelFacts, LocalM
             span,
             "use the config.json of a causal language model",
         )
-    shapes = _read_shapes(weights)
     facts = _from_shapes(name, path, config, shapes) if shapes else _from_catalog(name, path, config)
     if facts is None:
         hint = "put the .safetensors files into the folder; their headers tell every shape"

@@ -7,7 +7,7 @@ from ftc.facts import matches_target
 from ftc.rules.context import Context
 from ftc.settings import token_modules
 
-_DATA_DEPENDENT_INITS = ("pissa", "olora", "loftq", "corda", "eva")
+_DATA_DEPENDENT_INITS = ("pissa", "loftq", "corda", "eva")
 
 
 def quantization_without_adapter(c: Context) -> Iterator[Diagnostic]:
@@ -44,12 +44,12 @@ def _is_head(c: Context, name: str) -> bool:
 def adapter_on_head(c: Context) -> Iterator[Diagnostic]:
     """FTC432"""
     targets = c.settings.adapter.targets if c.settings.adapter else ()
-    for index, name in enumerate(targets if isinstance(targets, tuple) else ()):
+    for index, name in enumerate((targets,) if isinstance(targets, str) else targets):
         if _is_head(c, name):
             yield c.error(
                 "FTC432",
-                f"an adapter on `{name}` would never be trained: TRL's fused head reads the plain weight",
-                ("adapter", "targets", index),
+                f"TRL refuses an adapter on `{name}`: its fused head reads the plain weight",
+                ("adapter", "targets") if isinstance(targets, str) else ("adapter", "targets", index),
                 f'write `modules_to_save = ["{name}"]` instead',
             )
 
@@ -160,7 +160,7 @@ def weight_reading_init_on_quantized(c: Context) -> Iterator[Diagnostic]:
 def layer_pattern_alone(c: Context) -> Iterator[Diagnostic]:
     """FTC445"""
     extra = c.recipe.adapter.extra or {} if c.recipe.adapter else {}
-    if extra.get("layers_pattern") and not extra.get("layers_to_transform"):
+    if extra.get("layers_pattern") and extra.get("layers_to_transform") is None:
         yield c.error(
             "FTC445",
             "`layers_pattern` says where layer numbers stand, and no `layers_to_transform` picks any",
@@ -185,7 +185,24 @@ def new_tokens_untrained(c: Context) -> Iterator[Diagnostic]:
         )
 
 
+def layers_without_a_list(c: Context) -> Iterator[Diagnostic]:
+    """FTC446"""
+    extra = c.recipe.adapter.extra or {} if c.recipe.adapter else {}
+    if (
+        extra.get("layers_to_transform") is not None
+        and c.settings.adapter
+        and isinstance(c.settings.adapter.targets, str)
+    ):
+        yield c.wrong_key(
+            "FTC446",
+            "PEFT picks layers only from a list of target modules",
+            ("adapter", "extra", "layers_to_transform"),
+            'write `targets = ["q_proj", "v_proj"]`, or another list',
+        )
+
+
 RULES = (
+    layers_without_a_list,
     quantization_without_adapter,
     unknown_target,
     adapter_on_head,

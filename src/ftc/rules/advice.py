@@ -83,7 +83,7 @@ def one_checkpoint(c: Context) -> Iterator[Diagnostic]:
     if c.settings.keep == 1:
         yield c.advice(
             "FTC907",
-            "with one checkpoint kept, a crash while it is written loses all progress",
+            "with one checkpoint kept, a kill at the wrong moment leaves none that is whole",
             ("checkpoint", "keep"),
             "write `keep = 2` or more",
         )

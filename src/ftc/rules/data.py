@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from math import ceil
 
 from ftc.diagnostic import Diagnostic, did_you_mean, nearest
 from ftc.facts import column_name, known_columns, load_words, template_marks
@@ -113,7 +114,7 @@ def missing_column(c: Context) -> Iterator[Diagnostic]:
     """FTC513"""
     for part, index, row in c.recipe.data.sources():
         for file in c.facts.data.files.get((part, index), ()):
-            for ours in load_words()["columns"][row.format] if file.columns else ():
+            for ours in load_words()["columns"][row.format] if file.rows is not None else ():
                 theirs = column_name(row.format, ours, row.columns)
                 if theirs not in file.columns:
                     yield _missing_column(c, (part, index), row, ours, theirs, file.path, file.columns)
@@ -270,12 +271,12 @@ def evaluation_without_rows(c: Context) -> Iterator[Diagnostic]:
     """FTC520"""
     fraction = c.settings.eval_fraction
     rows = c.train_rows
-    if fraction is not None and rows is not None and rows * fraction < 1:
+    if fraction is not None and rows is not None and rows - ceil(rows * fraction) < 1:
         yield c.error(
             "FTC520",
-            f"{fraction:g} of {rows} rows is less than one row to evaluate on",
+            f"{fraction:g} of {rows} row{'s' if rows > 1 else ''}, rounded up, leaves nothing to train on",
             ("data", "eval_fraction"),
-            f"write `eval_fraction = {min(0.5, 2 / rows):.2g}`, or name `[[data.eval]]`",
+            "write a smaller `eval_fraction`" if rows > 2 else "name `[[data.eval]]`, or remove `eval_fraction`",
         )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from ftc.diagnostic import Diagnostic
+from ftc.facts import load_words
 from ftc.rules.context import Context
 
 _FLASH = ("flash_attention_2", "flash_attention_3")
@@ -90,7 +91,7 @@ def attention_without_package(c: Context) -> Iterator[Diagnostic]:
 
 def float16_weights_trained(c: Context) -> Iterator[Diagnostic]:
     """FTC414"""
-    if c.settings.trains_whole_model and c.settings.dtype == "float16":
+    if c.settings.trains_whole_model and c.settings.dtype == "float16" and c.settings.precision == "fp16":
         yield c.error(
             "FTC414",
             "gradients of float16 weights cannot be unscaled: torch stops at the first step",
@@ -122,7 +123,23 @@ def half_weights_without_autocast(c: Context) -> Iterator[Diagnostic]:
         )
 
 
+def gpu_without_torch(c: Context) -> Iterator[Diagnostic]:
+    """FTC420"""
+    oldest = tuple(load_words()["torch"]["oldest_capability"])
+    gpu = c.target.gpu if c.target else None
+    if gpu is None or gpu.is_cpu:
+        return
+    if gpu.vendor != "nvidia" or (gpu.compute_capability is not None and gpu.compute_capability < oldest):
+        yield c.warning(
+            "FTC420",
+            f"the pinned torch is built for CUDA 13, which has no code for {gpu.name}",
+            ("model", "base"),
+            "build an environment with a torch for that GPU, and launch with FTC_PYTHON=/path/to/python ./launch.sh",
+        )
+
+
 RULES = (
+    gpu_without_torch,
     bf16_before_ampere,
     flash_on_old_gpu,
     flash_in_float32,

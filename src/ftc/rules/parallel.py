@@ -80,13 +80,13 @@ def heads_do_not_divide(c: Context) -> Iterator[Diagnostic]:
 
 def fewer_rows_than_batch(c: Context) -> Iterator[Diagnostic]:
     """FTC315"""
-    rows = c.train_rows
+    rows, ranks = c.train_rows, c.target.world_size if c.target else 1
     if rows is not None and not c.settings.packing and rows < c.settings.global_batch:
         yield c.warning(
             "FTC315",
-            f"global_batch is {c.settings.global_batch}, the data has {rows} rows: each epoch is one smaller step",
+            f"global_batch is {c.settings.global_batch}, the rows are {rows}: each epoch is one smaller step",
             ("train", "global_batch"),
-            f"write `global_batch = {max(1, rows // 8)}` or less",
+            f"write `global_batch = {max(1, rows // 8 // ranks) * ranks}` or less",
         )
 
 

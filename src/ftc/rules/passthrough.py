@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ftc.diagnostic import Diagnostic, did_you_mean, nearest
-from ftc.facts import ApiClass, ApiField
+from ftc.facts import ApiClass, ApiField, load_words
 from ftc.rules.context import Context
 
 _TABLES = (("train", "SFTConfig"), ("adapter", "LoraConfig"), ("model", "from_pretrained"))
@@ -64,6 +64,40 @@ def _check_type(c: Context, field: ApiField, at: tuple[str, ...], value: object)
         message = f"`{field.name}` takes {field.type}, not {kind}"
         yield c.error("FTC404", message, at, f"write a value of type {' or '.join(sorted(accepted - {'null'}))}")
 
+    elif isinstance(value, str) and field.choices and value not in field.choices:
+        hints = did_you_mean(value, field.choices)
+        yield c.error("FTC406", f"`{field.name}` cannot be `{value[:80]}`", at, *hints)
+
+
+def values_that_stop(c: Context) -> Iterator[Diagnostic]:
+    """FTC417"""
+    extra = c.recipe.train.extra or {}
+    for name in load_words()["above_zero"]["names"]:
+        value = extra.get(name)
+        if isinstance(value, int | float) and value <= 0:
+            at = ("train", "extra", name)
+            yield c.error("FTC417", f"`{name}` is {value}, which stops the run", at, "write 1 or more, or remove it")
+
+
+def padding_free_alone(c: Context) -> Iterator[Diagnostic]:
+    """FTC418"""
+    if (c.recipe.train.extra or {}).get("padding_free") is True and not c.settings.packing:
+        yield c.error(
+            "FTC418",
+            "without packing, TRL takes `padding_free` only where rows are never cut",
+            ("train", "extra", "padding_free"),
+            "write `[data] packing = true`, or remove `padding_free`",
+        )
+
+
+def workers_that_are_not_there(c: Context) -> Iterator[Diagnostic]:
+    """FTC419"""
+    extra = c.recipe.train.extra or {}
+    for name in ("dataloader_persistent_workers", "dataloader_prefetch_factor"):
+        if extra.get(name) and not extra.get("dataloader_num_workers"):
+            at = ("train", "extra", name)
+            yield c.error("FTC419", f"`{name}` needs workers, there are none", at, "add `dataloader_num_workers = 2`")
+
 
 def _is_plain(value: object) -> bool:
     """Returns whether Python source and JSON can both say the value."""
@@ -103,4 +137,4 @@ def scheduler_arguments(c: Context) -> Iterator[Diagnostic]:
             yield c.wrong_key("FTC405", f"scheduler `{c.settings.scheduler}` has no argument `{name[:80]}`", at, *hints)
 
 
-RULES = (passed_arguments, scheduler_arguments)
+RULES = (passed_arguments, scheduler_arguments, values_that_stop, padding_free_alone, workers_that_are_not_there)

@@ -57,7 +57,7 @@ def scheduler_without_arguments(c: Context) -> Iterator[Diagnostic]:
     """FTC453"""
     needed = load_words()["schedulers_needing"].get(c.settings.scheduler, [])
     given = (c.recipe.train.extra or {}).get("lr_scheduler_kwargs", {})
-    if needed and not any(key in given for key in needed):
+    if needed and not (isinstance(given, dict) and any(key in given for key in needed)):
         yield c.error(
             "FTC453",
             f"scheduler `{c.settings.scheduler}` needs {' or '.join(f'`{key}`' for key in needed)}",
@@ -94,7 +94,7 @@ def optimizer_without_package(c: Context) -> Iterator[Diagnostic]:
 def optimizer_off_nvidia(c: Context) -> Iterator[Diagnostic]:
     """FTC455"""
     vendor = c.target.gpu.vendor if c.target else "nvidia"
-    if vendor not in ("nvidia", "cpu") and any(part in c.settings.optimizer for part in ("8bit", "paged", "bnb")):
+    if vendor not in ("nvidia", "cpu") and c.settings.optimizer in load_words()["bitsandbytes"]["optimizers"]:
         yield c.error(
             "FTC455",
             f"`{c.settings.optimizer}` is a bitsandbytes optimizer, built for NVIDIA GPUs only",
