@@ -5,7 +5,7 @@ from ftc.facts.constants import Constants, load_constants
 from ftc.facts.defaults import Default, load_defaults
 from ftc.facts.gpus import GpuFacts, Target, gpu_names, load_gpus, parse_target
 from ftc.facts.models import ModelFacts, ModuleFacts, find_alias, load_catalog, matches_target, model_names
-from ftc.facts.stacks import ApiClass, ApiField, StackFacts, load_stack, stack_names
+from ftc.facts.stacks import ApiClass, ApiField, StackFacts, load_class, load_stack, stack_names
 from ftc.facts.words import Marks, column_name, known_columns, load_words, template_marks
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "gpu_names",
     "known_columns",
     "load_catalog",
+    "load_class",
     "load_constants",
     "load_defaults",
     "load_gpus",

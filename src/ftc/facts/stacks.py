@@ -38,7 +38,6 @@ class StackFacts(NamedTuple):
 
     name: str
     versions: Mapping[str, str]
-    classes: Mapping[str, ApiClass]
     optimizers: tuple[str, ...]
     schedulers: tuple[str, ...]
     scheduler_arguments: Mapping[str, tuple[str, ...]]
@@ -60,17 +59,10 @@ def load_stack(name: str) -> StackFacts | None:
     """Returns the stack of that name, or None."""
     if name not in stack_names():
         return None
-    api = json.loads(read_data(f"stacks/{name}/api.json"))
-    renamed = json.loads(read_data(f"stacks/{name}/renamed.json"))
-    owned = json.loads(read_data(f"stacks/{name}/owned.json"))
-    surfaces = {
-        **{n: c["fields"] for n, c in api["classes"].items()},
-        "from_pretrained": _from_pretrained(api),
-    }
+    api = _read_api(name)
     return StackFacts(
         name=name,
         versions=api["versions"],
-        classes={n: _read_class(n, f, renamed.get(n, {}), owned.get(n, {})) for n, f in surfaces.items()},
         optimizers=tuple(api["optimizers"]),
         schedulers=tuple(api["schedulers"]),
         scheduler_arguments={name: tuple(names) for name, names in api["scheduler_arguments"].items()},
@@ -83,8 +75,21 @@ def load_stack(name: str) -> StackFacts | None:
     )
 
 
-def _from_pretrained(api: Mapping[str, Any]) -> Mapping[str, Any]:
-    return dict(api["functions"]["AutoModelForCausalLM.from_pretrained"]["fields"])
+@cache
+def _read_api(stack: str) -> Mapping[str, Any]:
+    api: dict[str, Any] = json.loads(read_data(f"stacks/{stack}/api.json"))
+    return api
+
+
+@cache
+def load_class(stack: str, name: str) -> ApiClass:
+    """Returns one class of a stack, or `from_pretrained`; read only where a recipe passes something through."""
+    api = _read_api(stack)
+    renamed = json.loads(read_data(f"stacks/{stack}/renamed.json"))
+    owned = json.loads(read_data(f"stacks/{stack}/owned.json"))
+    loader = api["functions"]["AutoModelForCausalLM.from_pretrained"]
+    fields = loader["fields"] if name == "from_pretrained" else api["classes"][name]["fields"]
+    return _read_class(name, fields, renamed.get(name, {}), owned.get(name, {}))
 
 
 def _read_class(

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ftc.diagnostic import Diagnostic, did_you_mean, nearest
-from ftc.facts import ApiClass, ApiField, load_words
+from ftc.facts import ApiClass, ApiField, load_class, load_words
 from ftc.rules.context import Context
 
 _TABLES = (("train", "SFTConfig"), ("adapter", "LoraConfig"), ("model", "from_pretrained"))
@@ -16,8 +16,8 @@ def passed_arguments(c: Context) -> Iterator[Diagnostic]:
     for table, class_name in _TABLES:
         row = getattr(c.recipe, table)
         extra: Mapping[str, Any] = (row.extra if row else None) or {}
-        surface = c.facts.stack.classes[class_name]
         for name, value in extra.items():
+            surface = load_class(c.facts.stack.name, class_name)
             yield from _check_argument(c, surface, (table, "extra", name), name, value)
 
 
