@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from ftc.diagnostic import Diagnostic, did_you_mean
-from ftc.facts import matches_target
+from ftc.facts import load_words, matches_target
 from ftc.rules.context import Context
 from ftc.settings import token_modules
 
@@ -201,7 +201,22 @@ def layers_without_a_list(c: Context) -> Iterator[Diagnostic]:
         )
 
 
+def vision_model_loaded_as_text(c: Context) -> Iterator[Diagnostic]:
+    """FTC421"""
+    if c.facts.model.architecture not in load_words()["vision"]["architectures"]:
+        return
+    for wanted, at in ((c.settings.merge, ("output", "merge")), (c.settings.new_tokens, ("model", "new_tokens"))):
+        if wanted:
+            yield c.wrong_key(
+                "FTC421",
+                f"`{at[1]}` loads the model as a causal language model, which {c.facts.model.architecture} is not",
+                at,
+                f"remove `{at[1]}`",
+            )
+
+
 RULES = (
+    vision_model_loaded_as_text,
     layers_without_a_list,
     quantization_without_adapter,
     unknown_target,
