@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def probe_files(
     facts: list[RowFacts] = []
     faults: list[Diagnostic] = []
     for path in paths:
-        found = _probe_file(folder, path, span, role_key)
+        found = _probe_file(folder, path, span, role_key, stamp(path))
         (facts if isinstance(found, RowFacts) else faults).append(found)  # type: ignore[arg-type]
     return tuple(facts), tuple(faults)
 
@@ -91,7 +92,14 @@ def _not_found(folder: Path, pattern: str, span: Span) -> Diagnostic:
     return Diagnostic(code="FTC501", severity="error", message=f"no file `{pattern}`", span=span, hints=(hint,))
 
 
-def _probe_file(folder: Path, path: Path, span: Span, role_key: str) -> RowFacts | Diagnostic:
+def stamp(path: Path) -> tuple[int, int]:
+    """Returns what changes when a file does: its size and the time of its last change, in nanoseconds."""
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+@lru_cache(maxsize=256)  # hints and hardware tables try many plans over the same files
+def _probe_file(folder: Path, path: Path, span: Span, role_key: str, _stamp: tuple[int, int]) -> RowFacts | Diagnostic:
     name = path.relative_to(folder).as_posix()
     fault = path_fault(name)
     if fault is not None:

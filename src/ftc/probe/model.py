@@ -7,12 +7,14 @@ import struct
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from ftc.diagnostic import Diagnostic, Span
 from ftc.facts import LocalModel, ModelFacts, ModuleFacts, load_catalog, model_names
 from ftc.paths import path_fault
+from ftc.probe.data import stamp
 
 _MAX_HEADER_BYTES = 100 * 2**20
 _EMBEDDINGS = re.compile(r"(embed_tokens|wte|word_embeddings|embed_in)$")
@@ -22,12 +24,21 @@ _CARRIED = (".json", ".safetensors", ".jinja", ".model", ".txt")
 
 def probe_model(folder: Path, name: str, span: Span) -> tuple[ModelFacts, LocalModel] | Diagnostic:
     """Returns the facts of the model in `folder` (named `name` in the recipe), or why it cannot be used."""
+    stamps = tuple((p.name, stamp(p)) for p in sorted((folder / name).iterdir()) if p.is_file())
+    return _probe_model(folder, name, span, stamps)
+
+
+@lru_cache(maxsize=32)  # a model's files are hashed once, however many plans are tried over them
+def _probe_model(
+    folder: Path, name: str, span: Span, _stamps: tuple[tuple[str, tuple[int, int]], ...]
+) -> tuple[ModelFacts, LocalModel] | Diagnostic:
     path = folder / name
+    weights = sorted(path.glob("*.safetensors"))
     try:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
         if not isinstance(config, dict):
             raise ValueError("not an object")
-        shapes = _read_shapes(sorted(path.glob("*.safetensors")))
+        shapes = _read_shapes(weights)
     except (OSError, ValueError, struct.error, TypeError, KeyError, AttributeError) as error:
         return _fault(
             "FTC115",
@@ -35,18 +46,13 @@ def probe_model(folder: Path, name: str, span: Span) -> tuple[ModelFacts, LocalM
             span,
             "save the model with `save_pretrained`",
         )
-    weights = sorted(path.glob("*.safetensors"))
     if not weights and (list(path.glob("*.bin")) or list(path.glob("*.pt"))):
         hint = "save it again with `save_pretrained`, which writes safetensors"
         return _fault("FTC607", f"`{name}` holds pickled weights; only safetensors are loaded", span, hint)
     missing = [key for key in ("model_type", "hidden_size", "num_hidden_layers", "vocab_size") if key not in config]
     if missing:
-        return _fault(
-            "FTC115",
-            f"`{name}/config.json` has no `{missing[0]}`",
-            span,
-            "use the config.json of a causal language model",
-        )
+        hint = "use the config.json of a causal language model"
+        return _fault("FTC115", f"`{name}/config.json` has no `{missing[0]}`", span, hint)
     facts = _from_shapes(name, path, config, shapes) if shapes else _from_catalog(name, path, config)
     if facts is None:
         hint = "put the .safetensors files into the folder; their headers tell every shape"
